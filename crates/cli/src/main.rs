@@ -1,0 +1,2 @@
+//! The command `outlast`.
+fn main() {}
