@@ -13,6 +13,7 @@ use pcap::Connection;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Stdio};
 use std::time::Duration;
@@ -32,12 +33,13 @@ const OSD: u8 = 4;
 const CLIENT: u8 = 8;
 
 /// Frame tags, from `src/msg/async/frames_v2.h`.
-const TAG_SESSION_RECONNECT: u8 = 11;
 const TAG_SESSION_RESET: u8 = 12;
 const TAG_SESSION_RETRY: u8 = 13;
 const TAG_SESSION_RETRY_GLOBAL: u8 = 14;
 const TAG_SESSION_RECONNECT_OK: u8 = 15;
 const TAG_WAIT: u8 = 16;
+/// What may answer a SESSION_RECONNECT.
+const SESSION_ANSWERS: RangeInclusive<u8> = TAG_SESSION_RESET..=TAG_WAIT;
 
 struct Case {
     name: &'static str,
@@ -259,6 +261,11 @@ impl Talk {
         Some((*self.connection.client.get(AT)?, *self.connection.server.get(AT)?))
     }
 
+    /// The first frame of the end that accepted with a tag out of `tags`.
+    fn first_of(&self, tags: RangeInclusive<u8>) -> Option<u8> {
+        self.server.frames.iter().map(|frame| frame.tag).find(|tag| tags.contains(tag))
+    }
+
     fn bytes(&self) -> usize {
         self.connection.client.len() + self.connection.server.len()
     }
@@ -309,8 +316,7 @@ impl Keep {
             Which::Last => fitting.next_back(),
             Which::Largest => fitting.max_by_key(|talk| talk.bytes()),
             Which::Answered(tag) => fitting
-                .filter(|talk| talk.client.frames.iter().any(|frame| frame.tag == TAG_SESSION_RECONNECT))
-                .filter(|talk| talk.server.frames.iter().any(|frame| frame.tag == tag))
+                .filter(|talk| talk.first_of(SESSION_ANSWERS) == Some(tag))
                 .filter(|talk| talk.bytes() <= ANSWERED_BYTES_MAX)
                 .max_by_key(|talk| talk.bytes()),
         }
