@@ -103,14 +103,10 @@ impl<'a> Reader<'a> {
         self.bytes(len, field)
     }
 
-    /// The lone version byte in front of a structure, which must be one of `known`.
-    pub(crate) fn version(
-        &mut self,
-        known: std::ops::RangeInclusive<u8>,
-        field: &'static str,
-    ) -> Result<u8, DecodeError> {
+    /// The lone version byte in front of a structure. A higher one than is known is taken, see the `message` module.
+    pub(crate) fn version(&mut self, least: u8, field: &'static str) -> Result<u8, DecodeError> {
         let version = self.u8(field)?;
-        if known.contains(&version) { Ok(version) } else { Err(DecodeError::Version { field, version }) }
+        if version >= least { Ok(version) } else { Err(DecodeError::Version { field, version }) }
     }
 }
 
