@@ -1,0 +1,164 @@
+//! The stages, in the order in which they run: what is quick to fail comes first.
+
+use super::libtest::{self, Program};
+use super::report::{Test, TestResult};
+use crate::command::{self, Failure};
+use crate::tools;
+use std::process::Command;
+use std::time::Duration;
+
+pub(crate) struct Settings {
+    /// Leave out what takes minutes.
+    pub(crate) fast: bool,
+}
+
+pub(crate) struct Stage {
+    /// One word; the tests of the stage begin with it in `tests.list`.
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// Does it run with `--fast`?
+    pub(crate) fast: bool,
+    pub(crate) run: fn(&str, &Settings) -> Result<Vec<Test>, Failure>,
+}
+
+pub(crate) const STAGES: &[Stage] = &[
+    Stage { name: "format", about: "cargo fmt --check", fast: true, run: format },
+    Stage { name: "clippy", about: "lints, of tests too, without warnings", fast: true, run: clippy },
+    Stage { name: "docs", about: "documentation without warnings", fast: false, run: docs },
+    Stage { name: "deny", about: "licences, bans and sources of what we depend on", fast: false, run: deny },
+    Stage { name: "package", about: "every crate packages", fast: false, run: package },
+    Stage { name: "tests", about: "unit, property and example tests", fast: true, run: tests },
+    Stage { name: "sim", about: "simulated runs with faults", fast: true, run: sim },
+    Stage { name: "fuzz", about: "the committed corpora, once more", fast: false, run: fuzz },
+    Stage { name: "peers", about: "real Ceph 16, 18 and 20", fast: false, run: peers },
+    Stage { name: "demo", about: "outlast demo, as a newcomer runs it", fast: false, run: demo },
+];
+
+/// A test program of ours ends long before.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(600);
+/// Dozens of clusters are started and stopped.
+const PEERS_LIMIT: Duration = Duration::from_secs(900);
+/// Test programs with such names need real peers.
+const REAL_PREFIX: &str = "real_";
+const REAL_RELEASES: [&str; 3] = ["16", "18", "20"];
+const SIM_SEEDS: &str = "2000";
+const SIM_SEEDS_FAST: &str = "200";
+
+fn format(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
+    check(stage, command::cargo(&["fmt", "--all", "--check"]))
+}
+
+fn clippy(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
+    let all = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    check(stage, command::cargo(&all))
+}
+
+fn docs(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
+    let mut doc = command::cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--locked"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    check(stage, doc)
+}
+
+fn deny(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
+    let mut deny = Command::new(tools::cargo_tool("cargo-deny")?);
+    // Not the advisories: they change with the day, and what passed yesterday must pass today.
+    deny.args(["--log-level", "error", "--locked", "check", "licenses", "bans", "sources"]);
+    deny.current_dir(command::root());
+    check(stage, deny)
+}
+
+fn package(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
+    // Not built again from the packages: the other stages build the same files.
+    let all = [
+        "package",
+        "--quiet",
+        "--workspace",
+        "--exclude",
+        "xtask",
+        "--no-verify",
+        "--allow-dirty",
+        "--locked",
+    ];
+    check(stage, command::cargo(&all))
+}
+
+fn tests(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
+    let mut tests = Vec::new();
+    for program in programs(|program| !needs_peers(program))? {
+        tests.extend(program.run(stage, &[], PROGRAM_LIMIT, None)?);
+    }
+    tests.extend(libtest::doc_tests(stage, &["--workspace"], PROGRAM_LIMIT)?);
+    Ok(tests)
+}
+
+fn sim(stage: &str, settings: &Settings) -> Result<Vec<Test>, Failure> {
+    let seeds = if settings.fast { SIM_SEEDS_FAST } else { SIM_SEEDS };
+    if !command::root().join("crates/sim/src/main.rs").exists() {
+        return Ok(skipped(stage, "the simulator is not there yet"));
+    }
+    check(stage, tools::sim_command(&["--seeds", seeds]))
+}
+
+fn fuzz(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
+    let manifest = command::root().join("fuzz/Cargo.toml");
+    if !manifest.exists() {
+        return Ok(skipped(stage, "there are no fuzz targets yet"));
+    }
+    let mut tests = Vec::new();
+    for program in libtest::build(&["--manifest-path", &manifest.to_string_lossy()])? {
+        tests.extend(program.run(stage, &[], PROGRAM_LIMIT, None)?);
+    }
+    Ok(tests)
+}
+
+fn peers(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
+    let programs = programs(needs_peers)?;
+    let missing = install_peers().err();
+    if let Some(reason) = &missing {
+        println!("  {reason}");
+    }
+    let mut tests = Vec::new();
+    for program in programs {
+        tests.extend(program.run(stage, &[("OUTLAST_REAL_PEERS", "1")], PEERS_LIMIT, missing.as_deref())?);
+    }
+    Ok(tests)
+}
+
+fn install_peers() -> Result<(), Failure> {
+    for release in REAL_RELEASES {
+        let version = command::output(command::peers_ceph(&["install", release]))
+            .map_err(|failure| format!("real Ceph {release} could not be installed: {failure}"))?;
+        println!("  {}", version.trim());
+    }
+    Ok(())
+}
+
+fn demo(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
+    if !command::root().join("crates/cli/src/demo").exists()
+        && !command::root().join("crates/cli/src/demo.rs").exists()
+    {
+        return Ok(skipped(stage, "the demo is not there yet"));
+    }
+    check(
+        stage,
+        command::cargo(&["run", "--quiet", "--release", "--locked", "--bin", "outlast", "--", "demo"]),
+    )
+}
+
+fn programs(wanted: impl Fn(&Program) -> bool) -> Result<Vec<Program>, Failure> {
+    Ok(libtest::build(&["--workspace"])?.into_iter().filter(wanted).collect())
+}
+
+fn needs_peers(program: &Program) -> bool {
+    program.target.starts_with(REAL_PREFIX)
+}
+
+/// A stage that is one test: a command that succeeds or does not.
+fn check(stage: &str, command: Command) -> Result<Vec<Test>, Failure> {
+    command::run(command)?;
+    Ok(vec![Test { name: format!("{stage} stage"), result: TestResult::Passed }])
+}
+
+fn skipped(stage: &str, reason: &str) -> Vec<Test> {
+    vec![Test { name: format!("{stage} stage"), result: TestResult::Skipped(reason.to_owned()) }]
+}
