@@ -8,9 +8,10 @@
 //!
 //! The format is that of Ceph's configuration files (`src/common/ConfUtils.cc`, `src/auth/KeyRing.cc`): a section for
 //! each entity; `#` and `;` begin comments; a backslash at the end of a line continues it; in the name of a field an
-//! underscore is as good as a space; a value may stand in quotes, in which a backslash escapes a quote or itself.
-//! What is written is what `ceph-authtool` writes, byte for byte, except that backslashes are escaped, which it forgets
-//! (and then cannot read its own file).
+//! underscore is as good as a space; a value may stand in quotes; and a backslash escapes any character.
+//!
+//! What is written is what `ceph-authtool` writes, byte for byte, except that `\\`, `#` and `;` in capabilities are
+//! escaped as well as quotes. It forgets that, and then cannot read its own file.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
@@ -224,7 +225,7 @@ fn logical_lines(text: &str) -> impl Iterator<Item = (usize, Zeroizing<String>)>
     std::iter::from_fn(move || {
         let (index, first) = lines.next()?;
         let mut joined = Zeroizing::new(first.to_owned());
-        while joined.ends_with('\\') {
+        while is_continued(&joined) {
             joined.pop();
             match lines.next() {
                 Some((_, next)) => joined.push_str(next),
@@ -233,6 +234,11 @@ fn logical_lines(text: &str) -> impl Iterator<Item = (usize, Zeroizing<String>)>
         }
         Some((index + 1, joined))
     })
+}
+
+/// Whether the last character is a backslash that no other one escapes.
+fn is_continued(line: &str) -> bool {
+    (line.len() - line.trim_end_matches('\\').len()) % 2 == 1
 }
 
 enum Section {
@@ -307,32 +313,54 @@ fn is_blank_or_comment(text: &str) -> bool {
     text.is_empty() || text.starts_with(['#', ';'])
 }
 
-/// A value without its quotes and without the comment behind it.
+/// A value without its quotes, its escapes, and the comment behind it.
+///
+/// Ceph wants `#` and `;` escaped between quotes, too, and refuses the file else, also one that `ceph-authtool` wrote;
+/// here they are taken for what they say.
 fn unquoted(value: &str) -> Result<Zeroizing<String>, KeyringProblem> {
-    let Some(quote) = value.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
-        let end = value.find(['#', ';']).unwrap_or(value.len());
-        return Ok(Zeroizing::new(value[..end].trim_end().to_owned()));
-    };
+    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
     let mut text = Zeroizing::new(String::with_capacity(value.len()));
-    let mut chars = value[1..].chars();
+    // How much of the text may not be trimmed away at its end.
+    let mut solid = 0;
+    let mut chars = value[quote.map_or(0, char::len_utf8)..].chars();
     while let Some(c) = chars.next() {
-        if c == quote {
-            return if is_blank_or_comment(chars.as_str()) { Ok(text) } else { Err(KeyringProblem::Quote) };
-        }
-        let escaped = chars.clone().next().filter(|next| c == '\\' && matches!(next, '"' | '\'' | '\\'));
-        match escaped {
-            Some(next) => {
-                chars.next();
-                text.push(next);
+        match quote {
+            Some(quote) if c == quote => {
+                return if is_blank_or_comment(chars.as_str()) {
+                    Ok(text)
+                } else {
+                    Err(KeyringProblem::Quote)
+                };
             }
-            None => text.push(c),
+            None if matches!(c, '#' | ';') => break,
+            Some(_) | None => {}
+        }
+        match c {
+            '\\' => text.extend(chars.next()),
+            _ => text.push(c),
+        }
+        if !c.is_whitespace() {
+            solid = text.len();
         }
     }
-    Err(KeyringProblem::Quote)
+    if quote.is_some() {
+        return Err(KeyringProblem::Quote);
+    }
+    text.truncate(solid);
+    Ok(text)
 }
 
 fn quoted(value: &str) -> String {
-    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+    let mut text = String::with_capacity(value.len() + 2);
+    text.push('"');
+    for c in value.chars() {
+        if matches!(c, '\\' | '"' | '#' | ';') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text.push('"');
+    text
 }
 
 #[cfg(test)]
@@ -354,7 +382,7 @@ mod tests {
     fn what_a_user_may_write_is_read() {
         let text = format!(
             "# a comment\n; another\n[global]\nfoo = bar\n\n [client.q]  # why\n  key={KEY}   # tail\n \
-             caps_mon = allow r ; x\n\tcaps   osd = 'allow \"q\"'\n caps mds = \"a\\\\b\\\"c\"  # foo\n\
+             caps_mon = allow r ; x\n\tcaps   osd = 'allow \"q\"'\n caps mds = \"a\\\\b\\\"\\c # d\"  # foo\n\
              caps mgr = allow \\\n  r\n blah = 3\n"
         );
         let keyring = Keyring::parse(text.as_bytes()).unwrap();
@@ -363,7 +391,7 @@ mod tests {
         let caps: Vec<_> = entry.caps().collect();
         assert_eq!(
             caps,
-            [("mds", "a\\b\"c"), ("mgr", "allow   r"), ("mon", "allow r"), ("osd", "allow \"q\"")]
+            [("mds", "a\\b\"c # d"), ("mgr", "allow   r"), ("mon", "allow r"), ("osd", "allow \"q\"")]
         );
         let unknown = UnknownLine { line: 13, name: "blah".into(), value: "3".into() };
         assert_eq!(entry.unknown(), [unknown]);

@@ -1,5 +1,51 @@
 #![forbid(unsafe_code)]
-//! stub
+//! Ceph's authentication, cephx: give a login or an acceptor each payload the peer sends (`handle_*`), and send what the
+//! call returns; nothing is queued, so there is nothing to poll or to drain.
+//!
+//! The crate is pure: it opens no socket, reads no clock and draws no random numbers. Time is a [`Timestamp`] and
+//! randomness a `rand_core::CryptoRng` that the caller passes in.
+//!
+//! # How cephx works
+//!
+//! Every entity of a cluster has a secret [`Key`], in a [`Keyring`] file; the monitors have everybody's. A client logs
+//! in to a monitor once ([`client::MonitorLogin`], [`server::MonitorAcceptor`]):
+//!
+//! 1. The client says its name, and its number if it had one before.
+//! 2. The monitor answers with a random challenge.
+//! 3. The client answers with a challenge of its own and a 64-bit proof: both challenges under its key. With it comes
+//!    the old ticket, if it wants to keep its number, and a mask of services it wants to speak to.
+//! 4. The monitor sends tickets. Each has a part for the client, which holds a fresh session key, sealed with the
+//!    client's key, and a part for the service with the same session key, sealed with a secret that monitors and
+//!    services share and change every hour ([`server::ServiceSecrets`]). The first is the auth ticket, for the monitors
+//!    themselves; the others come sealed with its session key. So does a secret for the connection, if it is to be
+//!    encrypted ([`ConnectionSecret`]).
+//!
+//! A service knows nobody's key. It lets a client in by its ticket ([`client::ServiceLogin`],
+//! [`server::ServiceAcceptor`]): the client shows the service's part, which it cannot read, and a nonce under the
+//! session key; the service sends a challenge under that key, gets it back plus one, and proves in turn that it could
+//! read the nonce by sending that plus one, with the connection's secret.
+//!
+//! Then both ends sign everything that was sent so far with the session key ([`Key::hmac_sha256`]; that is msgr2's
+//! business), so that nobody in between can have changed what was agreed.
+//!
+//! Between two ends of our own there need be no cluster: an acceptor with a keyring and secrets of its own is a monitor
+//! to whoever connects.
+//!
+//! # What it gives, and what it does not
+//!
+//! - **Both ends are proved**, the monitor by sealing with the client's key, the service by opening the ticket. But the
+//!   monitor's answer is not bound to the client's challenge: a recorded one opens again. What proves that the monitor
+//!   is there now is the signature over the handshake, so no login is finished before it is checked.
+//! - **There is no forward secrecy.** Session keys and connection secrets travel under long-lived keys. Who records the
+//!   traffic and learns a client's key later can read all of it.
+//! - **A 64-bit proof** can be guessed offline for a weak key; keys are random, so there are none.
+//! - **Keys of type `aes` have no integrity** (CVE-2025-30156): a ticket can be changed by who cannot read it. Ceph's
+//!   answer is type `aes256k` ([`KeyType`]), which this crate makes unless told otherwise; either type of a client's key
+//!   works with either type of the services' secrets.
+//! - **A number is kept only with the ticket that came with it** (CVE-2021-20288).
+//! - **A refusal tells nothing**: unknown name, wrong proof, stale ticket are one error number, after the same steps.
+//!
+//! The facts are from Ceph's sources (`src/auth/`) and Linux's (`net/ceph/`), as named at each item.
 
 pub mod client;
 pub mod crypt;

@@ -156,6 +156,17 @@ mod tests {
         Key::new(key_type, Timestamp::default(), &vec![byte; key_type.secret_bytes()]).unwrap()
     }
 
+    /// Computed with Python's `hmac` and with `openssl enc -aes-128-cbc`.
+    #[test]
+    fn proofs_are_those_of_other_implementations() {
+        let secret: Vec<u8> = (0..32).collect();
+        let (server, client) = (0x1122_3344_5566_7788, 0x0102_0304_0506_0708);
+        let new = Key::new(KeyType::Aes256k, Timestamp::default(), &secret).unwrap();
+        assert_eq!(proof(&new, server, client), 0xff60_3040_e5eb_4b04);
+        let old = Key::new(KeyType::Aes, Timestamp::default(), &secret[..16]).unwrap();
+        assert_eq!(proof(&old, server, client), 0x28c_4a6c_fc16_576e);
+    }
+
     #[test]
     fn what_is_sealed_opens_at_every_length_with_both_types() {
         let mut rng = StdRng::seed_from_u64(1);
