@@ -43,7 +43,7 @@ pub(crate) fn compare(list: &[String], stages: &[&str], tests: &[Test]) -> Diffe
     for name in list.iter().filter(|name| stages.contains(&stage_of(name))) {
         *balance.entry(name).or_default() -= 1;
     }
-    for test in tests {
+    for test in tests.iter().filter(|test| stages.contains(&test.stage())) {
         *balance.entry(&test.name).or_default() += 1;
     }
     let mut difference = Difference::default();

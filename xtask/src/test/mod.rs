@@ -25,7 +25,9 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), Failure> {
     let chosen: Vec<&Stage> = STAGES.iter().filter(|stage| options.wants(stage)).collect();
     let reports: Vec<StageReport> = chosen.iter().map(|stage| run(stage, &settings)).collect();
 
-    let names: Vec<&str> = chosen.iter().map(|stage| stage.name).collect();
+    // A stage that broke down says nothing about its tests.
+    let whole = |report: &&StageReport| report.tests.iter().all(|test| !test.is_broken_stage());
+    let names: Vec<&str> = reports.iter().filter(whole).map(|report| report.stage).collect();
     let mut tests: Vec<Test> = reports.iter().flat_map(|report| report.tests.clone()).collect();
     tests.sort();
     let counts = Counts::of(&tests);
@@ -63,7 +65,7 @@ fn run(stage: &Stage, settings: &Settings) -> StageReport {
     let started = Instant::now();
     let tests = (stage.run)(stage.name, settings).unwrap_or_else(|failure| {
         println!("{failure}");
-        vec![Test { name: format!("{} stage", stage.name), result: TestResult::Failed }]
+        vec![Test::of_stage(stage.name, TestResult::Failed)]
     });
     StageReport { stage: stage.name, took: started.elapsed(), tests }
 }

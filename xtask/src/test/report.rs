@@ -18,6 +18,21 @@ pub(crate) enum TestResult {
     Skipped(String),
 }
 
+impl Test {
+    /// The one test of a stage that is a single check, or that broke down before its tests could run.
+    pub(crate) fn of_stage(stage: &str, result: TestResult) -> Test {
+        Test { name: format!("{stage} stage"), result }
+    }
+
+    pub(crate) fn is_broken_stage(&self) -> bool {
+        self.result == TestResult::Failed && self.name.ends_with(" stage")
+    }
+
+    pub(crate) fn stage(&self) -> &str {
+        self.name.split(' ').next().unwrap_or_default()
+    }
+}
+
 /// A stage that ran.
 pub(crate) struct StageReport {
     pub(crate) stage: &'static str,

@@ -156,9 +156,9 @@ fn needs_peers(program: &Program) -> bool {
 /// A stage that is one test: a command that succeeds or does not.
 fn check(stage: &str, command: Command) -> Result<Vec<Test>, Failure> {
     command::run(command)?;
-    Ok(vec![Test { name: format!("{stage} stage"), result: TestResult::Passed }])
+    Ok(vec![Test::of_stage(stage, TestResult::Passed)])
 }
 
 fn skipped(stage: &str, reason: &str) -> Vec<Test> {
-    vec![Test { name: format!("{stage} stage"), result: TestResult::Skipped(reason.to_owned()) }]
+    vec![Test::of_stage(stage, TestResult::Skipped(reason.to_owned()))]
 }
