@@ -110,6 +110,12 @@ impl Inbox {
         Self { gaps, acks, delivery: Delivery::Lossless, received: None, ack: Ack::Acknowledged }
     }
 
+    /// An inbox of a stream that continues another: it holds the first `received` messages already. The peer's half
+    /// is [`crate::Outbox::starting_at`].
+    pub const fn starting_at(gaps: GapPolicy, acks: AckPolicy, received: u64) -> Self {
+        Self { gaps, acks, delivery: Delivery::Lossless, received: Some(received), ack: Ack::Acknowledged }
+    }
+
     /// Judges a message that was received whole, and counts it as held if it is to be delivered: the caller must
     /// then deliver it, come what may, since an acknowledgement may say so from now on. `cost` is its size in bytes.
     ///
@@ -264,6 +270,15 @@ mod tests {
         assert_eq!((inbox.received_count(), inbox.is_fresh(), inbox.ack_pending()), (0, true, false));
         assert_eq!(inbox.accept(2, 1, T0), Ok(Verdict::Deliver));
         assert_eq!(inbox.received_count(), 3);
+    }
+
+    #[test]
+    fn a_stream_that_continues_another_is_held_up_to_where_it_starts() {
+        let acks = AckPolicy::default();
+        let mut inbox = Inbox::starting_at(GapPolicy::Refuse, acks, 7);
+        assert_eq!((inbox.received_count(), inbox.is_fresh()), (7, false));
+        assert_eq!(inbox.accept(6, 1, T0), Ok(Verdict::Duplicate));
+        assert_eq!(inbox.accept(7, 1, T0), Ok(Verdict::Deliver));
     }
 
     #[test]

@@ -94,12 +94,15 @@ pub struct Pulled<M> {
 pub enum Revocation<M> {
     /// It had no number yet and is taken out without a trace.
     NotNumbered(M),
-    /// It has a number and is unchanged: the peer may hold it already. If its frame is still being written and can
-    /// be aborted, do that and then call [`Outbox::forget`].
+    /// It has a number, given for the present connection, and is unchanged. If its frame is still being written and
+    /// can be aborted, do that and then call [`Outbox::forget`]; else the peer may hold it.
     Numbered {
         /// The number it has.
         ordinal: u64,
     },
+    /// It had a number when an earlier connection was lost and is unchanged: the peer may hold it from there,
+    /// whatever becomes of its frame on this one. Its receipt will say how it ends.
+    TooLate,
     /// Nothing of that name is outstanding: it ended, or never was.
     Unknown,
 }
@@ -133,6 +136,8 @@ pub struct Outbox<M> {
     unacked_bytes: usize,
     /// The highest acknowledgement.
     acked: u64,
+    /// Numbers below this one were pulled for a connection that was lost: the peer may hold them from there.
+    doubtful_below: u64,
     past: VecDeque<PastGeneration>,
 }
 
@@ -156,6 +161,7 @@ impl<M: Payload + Clone> Outbox<M> {
             unacked_len: 0,
             unacked_bytes: 0,
             acked: first,
+            doubtful_below: 0,
             past: VecDeque::new(),
         }
     }
@@ -316,6 +322,7 @@ impl<M: Payload + Clone> Outbox<M> {
     /// has, before anything new. What the peer says at the resumption goes to [`Outbox::handle_ack`], before or after.
     pub fn rewind(&mut self) {
         self.cursor = 0;
+        self.doubtful_below = self.sent_count();
     }
 
     /// Tries to take a message back. Looking for one that has a number walks over the unacknowledged ones.
@@ -330,7 +337,14 @@ impl<M: Payload + Clone> Outbox<M> {
         let named =
             |sent: &Sent<M>| sent.message.is_some() && sent.priority == id.priority && sent.index == id.index;
         match self.unacked.iter().position(named) {
-            Some(at) => Revocation::Numbered { ordinal: self.base + at as u64 },
+            Some(at) => {
+                let ordinal = self.base + at as u64;
+                if ordinal < self.doubtful_below {
+                    Revocation::TooLate
+                } else {
+                    Revocation::Numbered { ordinal }
+                }
+            }
             None => Revocation::Unknown,
         }
     }
@@ -341,13 +355,13 @@ impl<M: Payload + Clone> Outbox<M> {
     /// sees nothing. Else its number is a hole, which a strict peer (Linux's Ceph client, DLM) takes for a fault:
     /// towards those leave the message alone.
     ///
-    /// Nothing happens, and `None` is returned, for a number that was not pulled for the present connection: an
-    /// earlier connection may have delivered it.
+    /// Nothing happens, and `None` is returned, for a number that [`Outbox::revoke`] would not have named: one that
+    /// is acknowledged, was never given, or that an earlier connection may have delivered.
     pub fn forget(&mut self, ordinal: u64) -> Option<M> {
-        let at = usize::try_from(ordinal.checked_sub(self.base)?).ok()?;
-        if at >= self.cursor {
+        if ordinal < self.doubtful_below {
             return None;
         }
+        let at = usize::try_from(ordinal.checked_sub(self.base)?).ok()?;
         let sent = self.unacked.get_mut(at)?;
         let message = sent.message.take()?;
         let (priority, index) = (sent.priority, sent.index);
@@ -408,6 +422,7 @@ impl<M: Payload + Clone> Outbox<M> {
         self.unacked_len = 0;
         self.unacked_bytes = 0;
         self.acked = 0;
+        self.doubtful_below = 0;
         lost
     }
 

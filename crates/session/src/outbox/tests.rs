@@ -229,10 +229,15 @@ fn a_message_that_an_earlier_connection_may_have_delivered_cannot_be_forgotten()
     let a = push(&mut outbox, "a");
     pull_all(&mut outbox);
     outbox.rewind();
-    assert_eq!(outbox.revoke(a), Revocation::Numbered { ordinal: 0 });
-    assert_eq!(outbox.forget(0), None);
-    assert_eq!(outbox.forget(17), None);
-    assert_eq!(pull_all(&mut outbox), [(0, "a", true)]);
+    assert_eq!(outbox.revoke(a), Revocation::TooLate);
+    let b = push(&mut outbox, "b");
+    assert_eq!(pull_all(&mut outbox), [(0, "a", true), (1, "b", false)]);
+    assert_eq!(outbox.revoke(a), Revocation::TooLate, "its frame on this connection is a second copy");
+    assert_eq!(outbox.revoke(b), Revocation::Numbered { ordinal: 1 });
+    assert_eq!((outbox.forget(0), outbox.forget(17)), (None, None));
+    assert_eq!(outbox.forget(1), Some(note("b")));
+    assert_eq!(outbox.handle_ack(1), Ok(1));
+    assert_eq!(outbox.revoke(a), Revocation::Unknown);
 }
 
 #[test]
