@@ -1,5 +1,7 @@
 //! Keyrings to and from Ceph's own `ceph-authtool`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -1,5 +1,7 @@
 //! Our client against our own acceptors: what works, with each type of key, and what is refused.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Bytes that are cut, changed, made up, or that lie about their number.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{COMBINATIONS, Cluster, NOW, finish};
