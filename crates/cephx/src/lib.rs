@@ -31,6 +31,37 @@
 //! Between two ends of our own there need be no cluster: an acceptor with a keyring and secrets of its own is a monitor
 //! to whoever connects.
 //!
+//! ```
+//! use outlast_cephx::client::MonitorLogin;
+//! use outlast_cephx::keyring::Entry;
+//! use outlast_cephx::server::{Authority, MonitorAcceptor, Step, TicketSecrets};
+//! use outlast_cephx::{EntityName, EntityType, Key, KeyType, Keyring, ServiceMask, Timestamp};
+//! # use rand::SeedableRng as _;
+//! # let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+//! # let now = Timestamp::new(1_800_000_000, 0);
+//!
+//! // Both know the key of client.copy; the acceptor makes secrets for its tickets.
+//! let name = EntityName::new(EntityType::Client, "copy");
+//! let key = Key::generate(KeyType::default(), now, &mut rng);
+//! let mut keyring = Keyring::new();
+//! keyring.insert(name.clone(), Entry::new(key.clone()));
+//! let secrets = TicketSecrets::generate(KeyType::default(), ServiceMask::NONE, now, &mut rng);
+//!
+//! let mut login = MonitorLogin::new(name.clone(), key, ServiceMask::NONE, None);
+//! let mut acceptor = MonitorAcceptor::new();
+//! let Step::More(challenge) = acceptor.handle_request(&login.request(), &mut rng) else { panic!() };
+//! let answer = login.handle_more(&challenge, &mut rng)?;
+//! let authority = Authority { keys: &keyring, secrets: &secrets, now };
+//! let step = acceptor.handle_more(&answer, true, &authority, &mut || 4123, &mut rng);
+//! let Step::Done(accepted) = step else { panic!() };
+//! let login = login.handle_done(accepted.global_id, true, &accepted.payload, now)?;
+//!
+//! assert_eq!(accepted.entity, name);
+//! assert_eq!(login.session_key, accepted.session_key);
+//! assert_eq!(login.connection_secret, accepted.connection_secret);
+//! # Ok::<(), outlast_cephx::client::LoginError>(())
+//! ```
+//!
 //! # What it gives, and what it does not
 //!
 //! - **Both ends are proved**, the monitor by sealing with the client's key, the service by opening the ticket. But the

@@ -175,6 +175,7 @@ fn cases() -> Vec<Case> {
         }
         let about = std::fs::read_to_string(directory.join("about.txt")).unwrap();
         let key = about.lines().find_map(|line| line.strip_prefix("key client.admin: ")).unwrap();
+        assert_eq!(key.parse::<Key>().unwrap().to_base64().as_str(), key);
         let is_new = name.ends_with("-20-aes256k") || name.ends_with("-20-mixed");
         let cipher = if is_new { KeyType::Aes256k } else { KeyType::Aes };
         let release = about.lines().find_map(|line| line.strip_prefix("release: ")).unwrap().parse().unwrap();

@@ -197,6 +197,9 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
+    use crate::crypt::seal;
+    use crate::wire::{DecodeError, Writer};
+    use crate::{EntityName, KeyType};
 
     fn ids(secrets: &ServiceSecrets) -> Vec<u64> {
         secrets.iter().map(|secret| secret.id).collect()
@@ -235,5 +238,80 @@ mod tests {
         let secrets = ServiceSecrets::from_secrets([9, 3, 5, 7].map(secret), Duration::ZERO).unwrap();
         assert_eq!(ids(&secrets), [5, 7, 9]);
         assert_eq!(ServiceSecrets::from_secrets([], Duration::ZERO), None);
+    }
+
+    /// Seals a ticket whose plaintext `change` has changed, and tells what opening it gives.
+    fn open_changed(
+        part: &ServicePart,
+        change: impl FnOnce(&mut Vec<u8>),
+        secrets: &ServiceSecrets,
+        rng: &mut StdRng,
+    ) -> Result<(), RefusalReason> {
+        let mut out = Writer::new();
+        part.encode(&mut out);
+        let mut plaintext = out.as_slice().to_vec();
+        change(&mut plaintext);
+        let secret = secrets.current(Timestamp::new(1000, 0));
+        let sealed = seal(&secret.key, Usage::TicketInfo, &plaintext, rng).into();
+        secrets.open_ticket(&TicketBlob { secret_id: secret.id, sealed }).map(|_| ())
+    }
+
+    fn part(created: Timestamp, expires: Timestamp, key_created: Timestamp) -> ServicePart {
+        ServicePart {
+            name: EntityName::new(EntityType::Client, "x"),
+            global_id: 1,
+            created,
+            expires,
+            caps: Some("allow rw pool=a".into()),
+            session_key: Key::new(KeyType::Aes, key_created, &[1; 16]).unwrap(),
+        }
+    }
+
+    /// As Ceph's `src/test/test_auth.cc` has it since the tickets' malleability was found.
+    #[test]
+    fn a_ticket_whose_dates_contradict_each_other_is_refused() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let hour = Duration::from_secs(3600);
+        let at = |seconds| Timestamp::new(seconds, 0);
+        for key_type in [KeyType::Aes, KeyType::Aes256k] {
+            let secrets = ServiceSecrets::generate(key_type, hour, at(1000), &mut rng);
+            for (created, expires, key_created, good) in [
+                (at(1000), at(4600), at(1000), true),
+                (at(1000), at(4601), at(1000), false),
+                (at(1060), at(1059), at(1060), false),
+                (at(1060), at(4000), at(1059), false),
+                (at(1060), at(4000), at(1360), true),
+                (at(1060), at(4000), at(1361), false),
+                (Timestamp::new(1060, 1_000_000_000), at(4000), at(1061), true),
+                (Timestamp::new(1060, 1_000_000_001), at(4000), at(1062), false),
+                (at(1060), Timestamp::new(4000, 1_000_000_001), at(1060), false),
+            ] {
+                let result = open_changed(&part(created, expires, key_created), |_| {}, &secrets, &mut rng);
+                let expected = if good { Ok(()) } else { Err(RefusalReason::Dates) };
+                assert_eq!(result, expected, "{created} to {expires}, key of {key_created}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_ticket_with_a_field_that_no_monitor_writes_is_refused() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let now = Timestamp::new(1000, 0);
+        let secrets = ServiceSecrets::generate(KeyType::Aes, Duration::from_secs(3600), now, &mut rng);
+        let good = part(now, now, now);
+        // Two versions, the name with its id of one byte, the number; then the auid, two dates and a version.
+        const AUID: usize = 2 + (4 + 4 + 1) + 8;
+        const ALLOW_ALL: usize = AUID + 8 + 8 + 8 + 1;
+        const CAPS: usize = ALLOW_ALL + 1 + 4;
+        let mut open = |change: fn(&mut Vec<u8>)| open_changed(&good, change, &secrets, &mut rng);
+        assert_eq!(open(|_| {}), Ok(()));
+        let wrong = |field, value| Err(RefusalReason::Decode(DecodeError::Value { field, value }));
+        assert_eq!(open(|bytes| bytes[AUID] ^= 1), wrong("a ticket's auid", u64::MAX - 1));
+        assert_eq!(open(|bytes| bytes[ALLOW_ALL] = 1), wrong("a ticket's allow-all", 1));
+        // "allow rw" instead of "allow rw pool=a".
+        let cut = DecodeError::TooMany { field: "a ticket's capabilities", count: 19, max: 12 };
+        assert_eq!(open(|bytes| bytes[CAPS] = 8), Err(RefusalReason::Decode(cut)));
+        let version = DecodeError::Version { field: "a ticket's inside", version: 1 };
+        assert_eq!(open(|bytes| bytes[1] = 1), Err(RefusalReason::Decode(version)));
     }
 }
