@@ -51,11 +51,21 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), Failure> {
 }
 
 /// Fuzzes one target. Without sanitizers, which only an unreleased compiler has: the crates are safe Rust.
+/// The feature brings libFuzzer in, which is C++: whoever only replays the corpora does not build it.
 pub(crate) fn fuzz(arguments: &[String]) -> Result<(), Failure> {
     let (target, rest) = arguments.split_first().ok_or("fuzz TARGET [SECONDS]: cargo xtask help")?;
     let seconds = rest.first().map_or(FUZZ_SECONDS, String::as_str);
     let mut fuzz = Command::new(cargo_tool("cargo-fuzz")?);
-    fuzz.args(["run", "--sanitizer", "none", target, "--", &format!("-max_total_time={seconds}")]);
+    fuzz.args([
+        "run",
+        "--sanitizer",
+        "none",
+        "--features",
+        "libfuzzer",
+        target,
+        "--",
+        &format!("-max_total_time={seconds}"),
+    ]);
     fuzz.current_dir(command::root());
     command::run(fuzz)
 }
