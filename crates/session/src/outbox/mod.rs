@@ -20,7 +20,7 @@ mod receipts;
 mod tests;
 
 use crate::message::{Delivery, LossReason, MessageId, Payload, Priority, ReceiptStatus};
-use lanes::Lanes;
+use lanes::{Kept, Lanes};
 use receipts::PastGeneration;
 pub use receipts::{PAST_GENERATIONS_MAX, REVOCATIONS_REMEMBERED_MAX};
 
@@ -107,16 +107,6 @@ pub enum Revocation<M> {
     Unknown,
 }
 
-/// A message that has a number, until the peer acknowledges it.
-#[derive(Debug)]
-struct Sent<M> {
-    /// `None`: aborted on the wire, its number is a hole that no replay fills.
-    message: Option<M>,
-    index: u64,
-    cost: usize,
-    priority: Priority,
-}
-
 /// The sending half of a session: numbers, keeps and replays messages. See the [crate's page](crate).
 ///
 /// What it holds is bounded by its [`OutboxLimits`]; there is no other queue behind it.
@@ -127,7 +117,7 @@ pub struct Outbox<M> {
     generation: u32,
     lanes: Lanes<M>,
     /// By number, without gaps: the first has number `base`.
-    unacked: VecDeque<Sent<M>>,
+    unacked: VecDeque<Kept<M>>,
     base: u64,
     /// How many of `unacked` were pulled for the present connection.
     cursor: usize,
@@ -209,26 +199,21 @@ impl<M: Payload + Clone> Outbox<M> {
         if self.cursor < self.unacked.len() {
             return self.pull_replay();
         }
-        let (priority, waiting) = self.lanes.pop()?;
-        let id = MessageId { generation: self.generation, priority, index: waiting.index };
         let ordinal = self.sent_count();
+        let kept = self.lanes.pop()?;
+        let id = MessageId { generation: self.generation, priority: kept.priority, index: kept.index };
         let message = match self.delivery {
             Delivery::Lossless => {
-                let message = waiting.message.clone();
-                self.unacked.push_back(Sent {
-                    message: Some(waiting.message),
-                    index: waiting.index,
-                    cost: waiting.cost,
-                    priority,
-                });
-                self.cursor += 1;
+                let message = kept.message.clone()?;
                 self.unacked_len += 1;
-                self.unacked_bytes += waiting.cost;
+                self.unacked_bytes += kept.cost;
+                self.cursor += 1;
+                self.unacked.push_back(kept);
                 message
             }
             Delivery::Lossy => {
                 self.base += 1;
-                waiting.message
+                kept.message?
             }
         };
         Some(Pulled { ordinal, id, message, replay: false })
@@ -330,12 +315,12 @@ impl<M: Payload + Clone> Outbox<M> {
         if id.generation != self.generation {
             return Revocation::Unknown;
         }
-        if let Some(waiting) = self.lanes.remove(id.priority, id.index) {
+        if let Some(message) = self.lanes.remove(id.priority, id.index).and_then(|kept| kept.message) {
             self.mark_revoked(id.priority, id.index);
-            return Revocation::NotNumbered(waiting.message);
+            return Revocation::NotNumbered(message);
         }
         let named =
-            |sent: &Sent<M>| sent.message.is_some() && sent.priority == id.priority && sent.index == id.index;
+            |sent: &Kept<M>| sent.message.is_some() && sent.priority == id.priority && sent.index == id.index;
         match self.unacked.iter().position(named) {
             Some(at) => {
                 let ordinal = self.base + at as u64;
