@@ -1,10 +1,13 @@
 //! The receiving half of a numbered stream: what is new, what was seen before, and when to say so.
 //!
 //! ```text
-//!               a message new to us                       N messages, B bytes, D after the first,
-//!  Acknowledged ------------------> Owing since the first ---------------------------------------> due
-//!       ^                             |                    or a duplicate                           |
-//!       +--- note_ack_sent: by a message that carries it, or by a separate acknowledgement --------+
+//!                  a message new to us                N messages, B bytes, or a duplicate
+//!  Acknowledged -----------------------> Owing since --------------------------------------> Due
+//!    ^   |                                 |   (and by time: D after the first message)      | ^
+//!    |   |                                 |                                                 | |
+//!    +---+-------- note_ack_sent ----------+-------------------------------------------------+ |
+//!        |   (in a message, or on its own)                                                     |
+//!        +------------ a duplicate; note_ack_lost: the frame that carried it was aborted ------+
 //! ```
 //!
 //! Today a high-water mark is enough, since one connection at a time carries a session. Several channels will put a
@@ -176,6 +179,14 @@ impl Inbox {
         self.ack = Ack::Acknowledged;
     }
 
+    /// A frame that carried [`Inbox::received_count`] was aborted in mid-write: the peer did not see it, and unless
+    /// it is told again it may keep its messages for ever. To be called whenever a frame is aborted.
+    pub const fn note_ack_lost(&mut self) {
+        if self.received.is_some() {
+            self.ack = Ack::Due;
+        }
+    }
+
     /// Whether something came that the peer was not told of.
     pub const fn ack_pending(&self) -> bool {
         match self.ack {
@@ -334,6 +345,17 @@ mod tests {
         assert!(!inbox.ack_due(T0 + Duration::from_secs(1)));
         inbox.accept(1, 1, T0 + Duration::from_secs(1)).expect("new");
         assert_eq!(inbox.poll_timeout(), Some(T0 + Duration::from_millis(1005)));
+    }
+
+    #[test]
+    fn an_acknowledgement_carried_by_a_frame_that_was_aborted_is_due_again() {
+        let mut inbox = inbox(GapPolicy::Accept);
+        inbox.note_ack_lost();
+        assert!(!inbox.ack_due(T0), "there was nothing to say");
+        inbox.accept(0, 1, T0).expect("new");
+        inbox.note_ack_sent();
+        inbox.note_ack_lost();
+        assert!(inbox.ack_due(T0));
     }
 
     #[test]

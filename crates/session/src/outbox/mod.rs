@@ -340,6 +340,8 @@ impl<M: Payload + Clone> Outbox<M> {
     /// sees nothing. Else its number is a hole, which a strict peer (Linux's Ceph client, DLM) takes for a fault:
     /// towards those leave the message alone.
     ///
+    /// An acknowledgement that travelled in the frame is gone with it: call [`crate::Inbox::note_ack_lost`] too.
+    ///
     /// Nothing happens, and `None` is returned, for a number that [`Outbox::revoke`] would not have named: one that
     /// is acknowledged, was never given, or that an earlier connection may have delivered.
     pub fn forget(&mut self, ordinal: u64) -> Option<M> {

@@ -81,7 +81,7 @@ fn run<C: Convention>(first: u64, bug: Bug, ops: &[Op]) -> Result<Seen, Failure>
 
 /// Enough steps for several cuts in each run, and enough runs for every pair of rare operations.
 const STEPS_MAX: usize = 150;
-const RUNS: u32 = 1_000;
+const RUNS: u32 = 4_000;
 
 fn runs<C: Convention>(first: u64) {
     let mut runner = TestRunner::new_with_rng(
@@ -136,6 +136,37 @@ fn random_operations_keep_the_promise_with_dlms_numbers() {
 #[test]
 fn random_operations_keep_the_promise_while_dlms_numbers_wrap() {
     runs::<Exclusive32>((1 << 32) - 20);
+}
+
+/// Found by the runs above: the acknowledgement had travelled in the frame and cancelled the separate one.
+#[test]
+fn an_idle_end_whose_aborted_frame_carried_the_acknowledgement_sends_it_again() {
+    let ops = [
+        Op::Push { side: 0, class: 0, cost: 0 },
+        Op::Pull { side: 0, frames: 1 },
+        Op::Deliver(0),
+        Op::Push { side: 1, class: 0, cost: 0 },
+        Op::Pull { side: 1, frames: 1 },
+        Op::RevokeOldestOnWire(1),
+    ];
+    let seen = run::<Inclusive64>(0, Bug::None, &ops).expect("everything is acknowledged");
+    assert_eq!((seen.revoked_in_writing, seen.separate_acks), (1, 1));
+}
+
+/// Found by the runs above: the frame of a replay could be aborted although the message had been delivered.
+#[test]
+fn a_message_whose_replay_is_on_the_wire_is_not_revoked_since_the_first_copy_may_have_arrived() {
+    let ops = [
+        Op::Push { side: 0, class: 0, cost: 0 },
+        Op::Pull { side: 0, frames: 1 },
+        Op::Deliver(0),
+        Op::Cut,
+        Op::ResumeWithoutAWord,
+        Op::Pull { side: 0, frames: 1 },
+        Op::RevokeOldestOnWire(0),
+    ];
+    let seen = run::<Exclusive32>(0, Bug::None, &ops).expect("it is delivered once and acknowledged");
+    assert_eq!((seen.replayed, seen.duplicates, seen.revoked_in_writing), (1, 1, 0));
 }
 
 /// How many runs a planted mistake may survive.

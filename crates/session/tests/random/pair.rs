@@ -275,6 +275,7 @@ impl<C: Convention> Pair<C> {
                     .position(|frame| matches!(frame, Frame::Message { parcel, .. } if parcel.name == name));
                 if let Some(at) = on_wire {
                     end.wire.remove(at);
+                    end.inbox.note_ack_lost();
                     let parcel = end.outbox.forget(ordinal).expect("pulled for this connection");
                     assert_eq!(parcel.name, name);
                     end.history.push(Event::Revoked(name));
