@@ -1,0 +1,221 @@
+//! The loop of one connection.
+
+use crate::{Clock, Socket};
+use outlast_session::{Instant, StreamChannel};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+use tokio::time::Sleep;
+
+/// Bytes read before what they brought is handed on: the messages are still in the cache then, and a fast peer
+/// cannot keep the connection from writing.
+pub const READ_BYTES_PER_TURN: usize = 256 << 10;
+/// Slices that one system call writes at most. More than 64 bring no gain that can be measured.
+const SLICES_MAX: usize = 64;
+/// How long a connection that ended in order waits for the peer to close too. A socket closed with unread bytes sends
+/// a reset, which may overtake the last words.
+pub const LINGER_MAX: Duration = Duration::from_secs(1);
+/// Bytes read and thrown away meanwhile.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// Whether the session has more for its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exchange {
+    /// Everything that can be written now was handed to the channel.
+    Done,
+    /// The channel is full: ask again once it has written something.
+    More,
+}
+
+/// What the owner of a connection contributes to its loop: the meeting of channel and session.
+pub trait Host<C: StreamChannel> {
+    /// Called in every turn of the loop, between reading and writing: take from the channel what is for others, lock
+    /// the session, and let them [`StreamChannel::sync`].
+    ///
+    /// `waker` brings the loop back, from any thread, when the session has something for this connection: keep a
+    /// clone, under the same lock as the session so that no wake is lost, and wake it once per exchange at most.
+    ///
+    /// # Errors
+    /// The connection ends.
+    fn exchange(&mut self, channel: &mut C, now: Instant, waker: &Waker) -> Result<Exchange, C::Error>;
+
+    /// Called when everything was written that the socket takes: whether the connection has come to its orderly end.
+    fn finished(&mut self, channel: &mut C) -> Option<C::Error>;
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub struct DriveEnd<E> {
+    /// The channel's reason.
+    pub error: E,
+    /// What the system said, if it was the socket that failed.
+    pub socket: Option<io::Error>,
+}
+
+/// Runs one connection until it ends.
+///
+/// One turn is: the timer, if it has run out; reading until nothing is left or [`READ_BYTES_PER_TURN`] came;
+/// [`Host::exchange`]; writing until nothing is left or the socket is full. Turns repeat while there is work and the
+/// runtime's budget for one task lasts, then the task sleeps until the socket, the timer or the host's waker.
+///
+/// Dropping the future closes the connection. The channel is then as if the line had been cut.
+pub async fn drive<C, H>(
+    mut socket: Socket,
+    channel: &mut C,
+    host: &mut H,
+    clock: &Clock,
+) -> DriveEnd<C::Error>
+where
+    C: StreamChannel,
+    H: Host<C>,
+{
+    let mut timer = pin!(tokio::time::sleep(crate::CLOCK_CHECK_MAX));
+    let mut turn = Turn { socket: &mut socket, channel, host, clock, armed: None };
+    let (end, orderly) = poll_fn(|cx| turn.poll(cx, timer.as_mut())).await;
+    if orderly {
+        // The peer closes when it has read our last word, and that closes this end too.
+        let _ = tokio::time::timeout(LINGER_MAX, linger(&mut socket)).await;
+    }
+    end
+}
+
+struct Turn<'a, C, H> {
+    socket: &'a mut Socket,
+    channel: &'a mut C,
+    host: &'a mut H,
+    clock: &'a Clock,
+    /// What the runtime's timer is set to. It is moved only to an earlier time: deadlines move on with every message,
+    /// and a timer that runs out too early costs less than one that is set anew each time.
+    armed: Option<Instant>,
+}
+
+/// Why the loop ends.
+enum Stop<E> {
+    Channel(E),
+    /// The peer closed its direction.
+    Eof,
+    Socket(io::Error),
+}
+
+/// How far reading came.
+enum Read {
+    /// Until there was nothing left.
+    All,
+    /// Until the channel wanted no more: what it waits for is a meeting with its session.
+    Paused,
+    /// There may be more.
+    Some,
+    /// To the end of the stream. What came before it is still to be handed on.
+    End(Option<io::Error>),
+}
+
+impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
+    fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<(DriveEnd<C::Error>, bool)> {
+        loop {
+            let now = self.clock.now();
+            let again = match self.turn(cx, now) {
+                Ok(again) => again,
+                Err(stop) => {
+                    // A last word to the peer, if the socket takes it at once.
+                    let _ = self.write(cx, now);
+                    return Poll::Ready((self.end(stop, now), false));
+                }
+            };
+            if let Some(error) = self.host.finished(self.channel) {
+                return Poll::Ready((DriveEnd { error, socket: None }, true));
+            }
+            if again {
+                continue;
+            }
+            let Some(deadline) = self.channel.poll_timeout() else { return Poll::Pending };
+            if self.armed.is_none_or(|armed| deadline < armed || armed <= now) {
+                timer.as_mut().reset(self.clock.timer(deadline, now));
+                self.armed = Some(deadline.min(now + crate::CLOCK_CHECK_MAX));
+            }
+            ready!(timer.as_mut().poll(cx));
+            self.armed = None;
+        }
+    }
+
+    /// Whether another turn may find something to do at once.
+    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Stop<C::Error>> {
+        if self.channel.poll_timeout().is_some_and(|deadline| deadline <= now) {
+            self.channel.handle_timeout(now).map_err(Stop::Channel)?;
+        }
+        let read = self.read(cx, now).map_err(Stop::Channel)?;
+        let exchange = self.host.exchange(self.channel, now, cx.waker()).map_err(Stop::Channel)?;
+        let more_to_read = match read {
+            Read::All => false,
+            Read::Paused => !self.channel.poll_read().is_empty(),
+            Read::Some => true,
+            Read::End(None) => return Err(Stop::Eof),
+            Read::End(Some(error)) => return Err(Stop::Socket(error)),
+        };
+        let all_written = self.write(cx, now)?;
+        let more_to_write = match exchange {
+            Exchange::More => all_written,
+            Exchange::Done => false,
+        };
+        Ok(more_to_read || more_to_write)
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<Read, C::Error> {
+        let mut total = 0;
+        while total < READ_BYTES_PER_TURN {
+            let buffer = self.channel.poll_read();
+            if buffer.is_empty() {
+                return Ok(Read::Paused);
+            }
+            match self.socket.poll_read(cx, buffer) {
+                Poll::Pending => return Ok(Read::All),
+                Poll::Ready(Ok(0)) => return Ok(Read::End(None)),
+                Poll::Ready(Ok(len)) => {
+                    self.channel.handle_read(len, now)?;
+                    total += len;
+                }
+                Poll::Ready(Err(error)) => return Ok(Read::End(Some(error))),
+            }
+        }
+        Ok(Read::Some)
+    }
+
+    /// Whether everything was written.
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Stop<C::Error>> {
+        loop {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = self.channel.poll_write(&mut slices);
+            if count == 0 {
+                return Ok(true);
+            }
+            match self.socket.poll_write(cx, &slices[..count]) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(0)) => return Err(Stop::Socket(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(len)) => self.channel.handle_written(len, now),
+                Poll::Ready(Err(error)) => return Err(Stop::Socket(error)),
+            }
+        }
+    }
+
+    fn end(&mut self, stop: Stop<C::Error>, now: Instant) -> DriveEnd<C::Error> {
+        match stop {
+            Stop::Channel(error) => DriveEnd { error, socket: None },
+            Stop::Eof => DriveEnd { error: self.channel.handle_eof(now), socket: None },
+            Stop::Socket(error) => DriveEnd { error: self.channel.handle_eof(now), socket: Some(error) },
+        }
+    }
+}
+
+async fn linger(socket: &mut Socket) -> io::Result<()> {
+    poll_fn(|cx| socket.poll_shutdown(cx)).await?;
+    let mut thrown_away = 0;
+    let mut buffer = [0; 2048];
+    while thrown_away < LINGER_BYTES_MAX {
+        match poll_fn(|cx| socket.poll_read(cx, &mut buffer)).await? {
+            0 => break,
+            len => thrown_away += len,
+        }
+    }
+    Ok(())
+}

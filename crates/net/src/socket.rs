@@ -1,0 +1,111 @@
+//! A connected socket of either kind, and how its buffers are set.
+
+use crate::Address;
+use socket2::SockRef;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Kernel buffers of a connection that stays on this machine, each direction, in bytes (Linux doubles the number for
+/// its own bookkeeping). Both ends then work in the cache: more costs more than twice the CPU per byte at 64 KiB and
+/// 1 MiB a message. Connections to other machines keep the system's own tuning, because their buffers must hold what
+/// is under way.
+pub const LOCAL_BUFFER_BYTES: usize = 128 << 10;
+/// Bytes that the kernel may hold of a connection to another machine without having sent them once. What waits longer
+/// waits in the session, where it can still be revoked and is counted.
+pub const NOT_SENT_BYTES_MAX: u32 = 256 << 10;
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP over IPv4 or IPv6.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// A TCP socket set up for messages: no delay, buffers as the constants of this crate say.
+    pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let (ours, theirs) = (stream.local_addr()?, stream.peer_addr()?);
+        let local = ours.ip() == theirs.ip() || theirs.ip().to_canonical().is_loopback();
+        let socket = SockRef::from(&stream);
+        if local {
+            socket.set_send_buffer_size(LOCAL_BUFFER_BYTES)?;
+            socket.set_recv_buffer_size(LOCAL_BUFFER_BYTES)?;
+        } else {
+            limit_unsent(&socket);
+        }
+        Ok(Self::Tcp(stream))
+    }
+
+    pub(crate) fn unix(stream: UnixStream) -> io::Result<Self> {
+        SockRef::from(&stream).set_send_buffer_size(LOCAL_BUFFER_BYTES)?;
+        Ok(Self::Unix(stream))
+    }
+
+    /// The other end; an empty Unix path for one without a name.
+    ///
+    /// # Errors
+    /// The connection is gone already.
+    pub fn peer_address(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(stream) => Ok(Address::Ip(canonical(stream.peer_addr()?))),
+            Self::Unix(stream) => {
+                let address = stream.peer_addr()?;
+                Ok(Address::Unix(address.as_pathname().map(Into::into).unwrap_or_default()))
+            }
+        }
+    }
+
+    /// Reads what is there into `buffer`: as much as one system call gives.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        let read = match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+        };
+        read.map_ok(|()| buffer.filled().len())
+    }
+
+    /// Writes what one system call takes.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    /// Tells the peer that nothing more comes.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A listener of both families sees IPv4 peers under IPv6 addresses; people and rules know them by the others.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    // An address without a mapping stays as it is, with its scope.
+    let ip = address.ip().to_canonical();
+    if ip == address.ip() { address } else { SocketAddr::new(ip, address.port()) }
+}
+
+/// A help, not a need: where the system does not know the option, the kernel's buffers are larger.
+fn limit_unsent(socket: &SockRef<'_>) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = socket.set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX) {
+        tracing::debug!(%error, "unsent bytes stay unlimited");
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = socket;
+}
