@@ -269,9 +269,8 @@ fn inflate(
         out.reserve_exact(room);
         let before = out.len();
         let input = stream.get(taken..).ok_or(corrupt)?;
-        let status = decompress
-            .decompress_vec(input, &mut out, FlushDecompress::None)
-            .map_err(|_| corrupt)?;
+        let status =
+            decompress.decompress_vec(input, &mut out, FlushDecompress::None).map_err(|_| corrupt)?;
         check_len(out.len(), limit)?;
         let stuck = out.len() == before && decompress.total_in() == taken as u64;
         match status {

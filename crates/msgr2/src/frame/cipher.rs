@@ -118,6 +118,12 @@ impl Sealer {
         self.nonces.remaining()
     }
 
+    /// Uses up all but the last `nonces`.
+    #[cfg(test)]
+    pub(super) fn leave(&mut self, nonces: u64) {
+        self.nonces.next = self.nonces.first.wrapping_sub(nonces) & self.nonces.mask();
+    }
+
     /// The last `TAG_BYTES` of `message` are room for the tag, the rest is sealed in place.
     #[inline]
     pub(super) fn seal_in_place(&mut self, message: &mut [u8]) -> Result<(), EncodeError> {
@@ -132,12 +138,7 @@ impl Sealer {
     }
 
     /// Seals `text` followed by `tail` into `out`, which has room for both and the tag.
-    pub(super) fn seal_into(
-        &mut self,
-        text: &[u8],
-        tail: &[u8],
-        out: &mut [u8],
-    ) -> Result<(), EncodeError> {
+    pub(super) fn seal_into(&mut self, text: &[u8], tail: &[u8], out: &mut [u8]) -> Result<(), EncodeError> {
         let nonce = self.nonces.take().map_err(|Exhausted| EncodeError::NoncesExhausted)?;
         let (sealed, rest) = out.split_at_mut_checked(text.len()).ok_or(EncodeError::Cipher)?;
         self.key

@@ -7,9 +7,9 @@ use super::crc;
 use super::error::EncodeError;
 use super::out::{FrameMark, OutBuf, REFERENCE_BYTES_MIN};
 use super::preamble::{
-    ALIGNMENT_DATA, ALIGNMENT_DEFAULT, CRC_BYTES, DATA_BYTES_MAX, EPILOGUE_CRC_V0_BYTES, EPILOGUE_CRC_V1_BYTES,
-    EPILOGUE_SECURE_BYTES, FIRST_BLOCK_BYTES, INLINE_BYTES, LATE_STATUS_COMPLETE_V1, PREAMBLE_BYTES, Preamble,
-    Revision, SEGMENT_BYTES_MAX, SEGMENTS_MAX, padded,
+    ALIGNMENT_DATA, ALIGNMENT_DEFAULT, CRC_BYTES, DATA_BYTES_MAX, EPILOGUE_CRC_V0_BYTES,
+    EPILOGUE_CRC_V1_BYTES, EPILOGUE_SECURE_BYTES, FIRST_BLOCK_BYTES, INLINE_BYTES, LATE_STATUS_COMPLETE_V1,
+    PREAMBLE_BYTES, Preamble, Revision, SEGMENT_BYTES_MAX, SEGMENTS_MAX, padded,
 };
 use super::tag::Tag;
 use crate::compress::Compressor;
@@ -139,7 +139,11 @@ impl FrameEncoder {
     ///
     /// # Errors
     /// [`EncodeError`]; nothing was queued.
-    pub fn encode_payload<P: Payload>(&mut self, control: &P, out: &mut OutBuf) -> Result<FrameMark, EncodeError> {
+    pub fn encode_payload<P: Payload>(
+        &mut self,
+        control: &P,
+        out: &mut OutBuf,
+    ) -> Result<FrameMark, EncodeError> {
         self.encode_with(P::TAG, |payload| control.encode(payload), out)
     }
 
@@ -341,8 +345,7 @@ fn mixed_crc(parts: &Parts<'_>, revision: Revision, out: &mut OutBuf) -> FrameMa
         Revision::V0 => PREAMBLE_BYTES + preamble.rest_crc_v0(),
         Revision::V1 => preamble.head_crc_v1() + preamble.rest_crc_v1(),
     };
-    let by_reference: usize =
-        parts.rest.iter().filter(|bytes| shared(bytes)).map(|bytes| bytes.len()).sum();
+    let by_reference: usize = parts.rest.iter().filter(|bytes| shared(bytes)).map(|bytes| bytes.len()).sum();
     let scratch = whole - by_reference;
     // The checksum of segment 1 stands behind the status in msgr2.1, behind another one in msgr2.0.
     let (status_at, crcs_at) = match revision {

@@ -2,6 +2,7 @@
 
 mod cipher;
 mod crc;
+mod decoder;
 mod encoder;
 mod error;
 mod out;
@@ -9,7 +10,11 @@ mod preamble;
 mod tag;
 mod transcript;
 
+#[cfg(test)]
+mod tests;
+
 pub use cipher::{Opener, Sealer, Side, secure_pair};
+pub use decoder::{AdmitAll, FrameDecoder, Incoming, Landing, MessageFrame};
 pub use encoder::{FrameEncoder, Segment};
 pub use error::{EncodeError, FrameError, SecretTooShort, TranscriptOverflow};
 pub use out::{Abort, FrameMark, OutBuf, REFERENCE_BYTES_MIN};

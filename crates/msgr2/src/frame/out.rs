@@ -68,12 +68,20 @@ struct Shared {
 enum Chunk {
     /// Bytes of the scratch. `frame` is the frame with referenced segments that they belong to, `begun` whether
     /// some of them have been written.
-    Scratch { len: usize, frame: Option<u64>, begun: bool },
+    Scratch {
+        len: usize,
+        frame: Option<u64>,
+        begun: bool,
+    },
     /// Bytes of the scratch that are not to be written.
-    Dead { len: usize },
+    Dead {
+        len: usize,
+    },
     Shared(Box<Shared>),
     /// The rest of an aborted segment.
-    Zeros { len: usize },
+    Zeros {
+        len: usize,
+    },
 }
 
 /// Bytes to write, in order.

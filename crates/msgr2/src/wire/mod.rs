@@ -21,10 +21,10 @@ pub use banner::{
 };
 pub use codes::{AuthMethod, CompressionMethod, ConnectionMode, Stamp};
 pub use control::{
-    Ack, AuthBadMethod, AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature, ClientIdent, Close,
-    CompressionDone, CompressionRequest, Control, Hello, IDENT_FLAG_LOSSY, IdentMissingFeatures, Keepalive2,
-    Keepalive2Ack, Payload, ServerIdent, SessionReconnect, SessionReconnectOk, SessionReset, SessionRetry,
-    SessionRetryGlobal, Wait,
+    Ack, AuthBadMethod, AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature, ClientIdent,
+    Close, CompressionDone, CompressionRequest, Control, Hello, IDENT_FLAG_LOSSY, IdentMissingFeatures,
+    Keepalive2, Keepalive2Ack, Payload, ServerIdent, SessionReconnect, SessionReconnectOk, SessionReset,
+    SessionRetry, SessionRetryGlobal, Wait,
 };
 pub use header::{MESSAGE_FLAGS, MESSAGE_HEADER_BYTES, MessageHeader};
 pub use reader::{DecodeError, Reader};

@@ -27,10 +27,7 @@ impl Payload for Hello {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            entity_type: reader.u8("entity type")?,
-            peer_address: EntityAddr::decode(reader)?,
-        })
+        Ok(Self { entity_type: reader.u8("entity type")?, peer_address: EntityAddr::decode(reader)? })
     }
 }
 
@@ -112,9 +109,7 @@ impl Payload for AuthReplyMore {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            payload: Bytes::copy_from_slice(reader.bytes("payload")?),
-        })
+        Ok(Self { payload: Bytes::copy_from_slice(reader.bytes("payload")?) })
     }
 }
 
@@ -133,9 +128,7 @@ impl Payload for AuthRequestMore {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            payload: Bytes::copy_from_slice(reader.bytes("payload")?),
-        })
+        Ok(Self { payload: Bytes::copy_from_slice(reader.bytes("payload")?) })
     }
 }
 
@@ -184,9 +177,7 @@ impl Payload for AuthSignature {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            digest: reader.array("digest")?,
-        })
+        Ok(Self { digest: reader.array("digest")? })
     }
 }
 
@@ -233,9 +224,6 @@ impl Payload for CompressionDone {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            granted: reader.bool("granted")?,
-            method: CompressionMethod(reader.u32("method")?),
-        })
+        Ok(Self { granted: reader.bool("granted")?, method: CompressionMethod(reader.u32("method")?) })
     }
 }

@@ -11,8 +11,14 @@ mod session;
 use super::reader::{DecodeError, Reader};
 use crate::frame::Tag;
 
-pub use auth::{Hello, AuthRequest, AuthBadMethod, AuthReplyMore, AuthRequestMore, AuthDone, AuthSignature, CompressionRequest, CompressionDone};
-pub use session::{ClientIdent, ServerIdent, IdentMissingFeatures, SessionReconnect, SessionReset, SessionRetry, SessionRetryGlobal, SessionReconnectOk, Wait, Keepalive2, Keepalive2Ack, Ack, Close, IDENT_FLAG_LOSSY};
+pub use auth::{
+    AuthBadMethod, AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature, CompressionDone,
+    CompressionRequest, Hello,
+};
+pub use session::{
+    Ack, ClientIdent, Close, IDENT_FLAG_LOSSY, IdentMissingFeatures, Keepalive2, Keepalive2Ack, ServerIdent,
+    SessionReconnect, SessionReconnectOk, SessionReset, SessionRetry, SessionRetryGlobal, Wait,
+};
 
 /// The payload of one kind of control frame.
 pub trait Payload: Sized {

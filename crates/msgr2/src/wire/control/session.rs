@@ -119,9 +119,7 @@ impl Payload for IdentMissingFeatures {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            features: reader.u64("features")?,
-        })
+        Ok(Self { features: reader.u64("features")? })
     }
 }
 
@@ -181,9 +179,7 @@ impl Payload for SessionReset {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            full: reader.bool("full")?,
-        })
+        Ok(Self { full: reader.bool("full")? })
     }
 }
 
@@ -202,9 +198,7 @@ impl Payload for SessionRetry {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            connect_seq: reader.u64("connect seq")?,
-        })
+        Ok(Self { connect_seq: reader.u64("connect seq")? })
     }
 }
 
@@ -223,9 +217,7 @@ impl Payload for SessionRetryGlobal {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            global_seq: reader.u64("global seq")?,
-        })
+        Ok(Self { global_seq: reader.u64("global seq")? })
     }
 }
 
@@ -244,9 +236,7 @@ impl Payload for SessionReconnectOk {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            msg_seq: reader.u64("msg seq")?,
-        })
+        Ok(Self { msg_seq: reader.u64("msg seq")? })
     }
 }
 
@@ -279,9 +269,7 @@ impl Payload for Keepalive2 {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            stamp: Stamp::decode(reader)?,
-        })
+        Ok(Self { stamp: Stamp::decode(reader)? })
     }
 }
 
@@ -300,9 +288,7 @@ impl Payload for Keepalive2Ack {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            stamp: Stamp::decode(reader)?,
-        })
+        Ok(Self { stamp: Stamp::decode(reader)? })
     }
 }
 
@@ -321,9 +307,7 @@ impl Payload for Ack {
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            seq: reader.u64("seq")?,
-        })
+        Ok(Self { seq: reader.u64("seq")? })
     }
 }
 

@@ -1,0 +1,241 @@
+//! A connection that carries its session: messages, acknowledgements, keepalives, the orderly end.
+
+use super::{Connection, FEATURE_OUTLAST_CLOSE, OUT_BYTES_HIGH, State};
+use crate::error::ConnectionError;
+use crate::frame::{Abort, MessageFrame};
+use crate::session::Session;
+use crate::wire::{Ack, Close, Control, Keepalive2, Keepalive2Ack, MESSAGE_FLAGS, MessageHeader};
+use outlast_session::{Convention, Inclusive64, Instant, LivenessAction};
+use std::time::Duration;
+
+/// Messages with at least this much payload are remembered while they are written, so that they can be aborted.
+const ABORTABLE_BYTES_MIN: usize = 16 << 10;
+
+impl Connection {
+    pub(super) fn ready_control(&mut self, control: Control, now: Instant) -> Result<(), ConnectionError> {
+        match control {
+            Control::Ack(ack) => {
+                self.note_acked(ack.seq);
+                Ok(())
+            }
+            // Answers take nonces in the order of writing, so they go through the same encoder, ahead of what the
+            // session still holds.
+            Control::Keepalive2(keepalive) => self.send(&Keepalive2Ack { stamp: keepalive.stamp }),
+            Control::Keepalive2Ack(answer) => {
+                let sent =
+                    u64::from(answer.stamp.seconds) * 1_000_000_000 + u64::from(answer.stamp.nanoseconds);
+                self.round_trip = Some(now.saturating_since(Instant::from_nanos(sent)));
+                Ok(())
+            }
+            Control::Close(_) if self.close_spoken() => {
+                self.peer_closed = true;
+                Ok(())
+            }
+            control => self.unexpected(&control),
+        }
+    }
+
+    fn close_spoken(&self) -> bool {
+        let peer = self.agreement.peer_banner.as_ref().map_or(0, |b| b.supported);
+        peer & self.config.msgr2_supported & FEATURE_OUTLAST_CLOSE != 0
+    }
+
+    fn note_acked(&mut self, seq: u64) {
+        // Cumulative: the last one says it all.
+        self.acked = Some(self.acked.map_or(seq, |known| known.max(seq)));
+    }
+
+    pub(super) fn take_message(&mut self, frame: MessageFrame) {
+        self.note_acked(frame.header.ack_seq);
+        self.arrived.push_back(frame);
+    }
+
+    pub(super) fn ready_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        match self.liveness.handle_timeout(now) {
+            LivenessAction::Nothing => Ok(()),
+            LivenessAction::SendHeartbeat => self.send(&Keepalive2 { stamp: Self::now_stamp(now) }),
+            LivenessAction::Dead => Err(ConnectionError::Silent),
+        }
+    }
+
+    /// The one place where connection and session meet.
+    pub(super) fn exchange(&mut self, session: &mut Session, now: Instant) -> Result<(), ConnectionError> {
+        match self.state {
+            State::Closed => return Err(ConnectionError::Lost { state: State::Closed }),
+            State::SessionOpening => self.open_session(session)?,
+            State::SessionConnecting | State::SessionReconnecting => {
+                while let Some(reply) = self.reply.take() {
+                    self.take_reply(session, reply, now)?;
+                    self.parse(now)?;
+                }
+            }
+            State::BannerConnecting
+            | State::HelloConnecting
+            | State::AuthConnecting
+            | State::AuthConnectingSign
+            | State::CompressionConnecting
+            | State::BannerAccepting
+            | State::HelloAccepting
+            | State::AuthAccepting
+            | State::AuthAcceptingMore
+            | State::AuthStandby
+            | State::AuthAcceptingSign
+            | State::CompressionAccepting
+            | State::SessionAccepting
+            | State::SessionDeciding => {}
+            State::Ready => {}
+        }
+        if self.ending.is_some() {
+            return Ok(());
+        }
+        if session.state().channel() != Some(self.id) {
+            return Err(match session.end() {
+                Some(_) => ConnectionError::SessionEnded,
+                None => ConnectionError::Superseded,
+            });
+        }
+        if self.state == State::Ready { self.exchange_ready(session, now) } else { Ok(()) }
+    }
+
+    fn exchange_ready(&mut self, session: &mut Session, now: Instant) -> Result<(), ConnectionError> {
+        loop {
+            if let Some(seq) = self.acked.take() {
+                session.take_ack(seq)?;
+                session.counters_mut().acks_received += 1;
+            }
+            while let Some(frame) = self.arrived.pop_front() {
+                session.take_message(frame, now)?;
+            }
+            self.budget = session.budget();
+            // Reading stopped for want of budget: what is buffered may go on now.
+            if !self.decoder.is_paused() {
+                break;
+            }
+            self.parse(now)?;
+            if self.arrived.is_empty() && self.acked.is_none() {
+                break;
+            }
+        }
+        if self.peer_closed {
+            return Err(ConnectionError::PeerClosed);
+        }
+        self.abort_revoked(session);
+        self.pull(session, now)?;
+        if session.is_drained() && self.pulled.is_empty() {
+            self.end_in_order(session)?;
+        }
+        self.ack_timer = session.inbox.poll_timeout();
+        Ok(())
+    }
+
+    fn pull(&mut self, session: &mut Session, now: Instant) -> Result<(), ConnectionError> {
+        if self.encoder.nonces_remaining().is_some_and(|left| left < self.config.nonces_spare) {
+            return Err(ConnectionError::Rekey);
+        }
+        let mut any = false;
+        while self.out.len() + self.pulled_bytes < OUT_BYTES_HIGH {
+            let Some(pulled) = session.pull() else { break };
+            self.pulled_bytes += pulled.message.payload_len() + crate::message::MESSAGE_OVERHEAD_BYTES;
+            self.pulled.push_back(pulled);
+            any = true;
+        }
+        if any {
+            self.ack_seq = session.ack_seq();
+            session.note_ack_sent(true);
+        } else if session.inbox.ack_due(now) {
+            self.ack_out = Some(session.ack_seq());
+            session.note_ack_sent(false);
+        }
+        Ok(())
+    }
+
+    /// Everything of ours is acknowledged and the application has closed: say so and end.
+    fn end_in_order(&mut self, session: &mut Session) -> Result<(), ConnectionError> {
+        self.send(&Ack { seq: session.ack_seq() })?;
+        if self.close_spoken() {
+            self.send(&Close)?;
+        }
+        session.finish_drained();
+        self.ending = Some(ConnectionError::SessionEnded);
+        Ok(())
+    }
+
+    /// Encodes what was pulled; outside the session's lock.
+    pub(super) fn encode_pulled(&mut self) {
+        if self.state != State::Ready {
+            return;
+        }
+        if let Some(seq) = self.ack_out.take() {
+            self.try_encode(|connection| connection.send(&Ack { seq }));
+        }
+        while let Some(pulled) = self.pulled.pop_front() {
+            let message = &pulled.message;
+            let header = MessageHeader {
+                seq: Inclusive64::number(pulled.ordinal),
+                tid: message.tid,
+                kind: message.kind,
+                priority: u16::from(message.priority),
+                version: message.version,
+                data_pre_padding_len: 0,
+                data_off: message.data_off,
+                ack_seq: self.ack_seq,
+                flags: MESSAGE_FLAGS,
+                compat_version: message.compat_version,
+                reserved: 0,
+            };
+            let encoded = self.encoder.encode_message(
+                &header,
+                &message.front,
+                &message.middle,
+                &message.data,
+                &mut self.out,
+            );
+            match encoded {
+                Ok(mark) if message.payload_len() >= ABORTABLE_BYTES_MIN => {
+                    self.marks.push_back((pulled.ordinal, mark, self.out.queued_total()));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.ending = Some(error.into());
+                    break;
+                }
+            }
+        }
+        self.pulled_bytes = 0;
+        let written = self.out.written_total();
+        while self.marks.front().is_some_and(|(_, _, end)| *end <= written) {
+            self.marks.pop_front();
+        }
+    }
+
+    fn try_encode(&mut self, encode: impl FnOnce(&mut Self) -> Result<(), ConnectionError>) {
+        if let Err(error) = encode(self) {
+            self.ending = Some(error);
+        }
+    }
+
+    /// Messages that were revoked after they got their number: those still being written are aborted on the wire, as
+    /// the spec allows a sender to do; the others are too late.
+    fn abort_revoked(&mut self, session: &mut Session) {
+        while let Some((id, ordinal)) = session.next_abort() {
+            let before_encoding = self.pulled.iter().position(|p| p.ordinal == ordinal);
+            let aborted = if let Some(index) = before_encoding {
+                self.pulled.remove(index);
+                true
+            } else {
+                let mark = self.marks.iter().find(|(o, _, _)| *o == ordinal).map(|(_, mark, _)| *mark);
+                mark.is_some_and(|mark| match self.out.abort(mark) {
+                    Abort::Removed | Abort::Aborted => true,
+                    Abort::TooLate => false,
+                })
+            };
+            session.settle_abort(id, ordinal, aborted);
+        }
+    }
+
+    /// How long since the handshake began.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_since(self.handshake_started)
+    }
+}

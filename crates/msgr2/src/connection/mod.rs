@@ -1,0 +1,600 @@
+//! A connection: what dies with its transport.
+//!
+//! **What puts something in:** [`StreamChannel::handle_read`], [`StreamChannel::handle_eof`],
+//! [`StreamChannel::handle_timeout`], [`StreamChannel::handle_written`], [`Connection::handle_decision`],
+//! [`Connection::retry_authentication`]. **What takes something out**, to be drained after each of them, in this order:
+//! [`Connection::poll_request`] (accepting end: weigh it with [`crate::Endpoint::decide`] and hand the decision back),
+//! [`Connection::poll_event`], `sync` with the bound session ([`Connection::session`]), [`StreamChannel::poll_write`]
+//! until it lends nothing, [`Connection::poll_end`].
+//!
+//! A connection runs through the states of [`State`]. Until `Ready` it owns nothing of its session; in `Ready` the only
+//! place where the two meet is `sync`, so that a driver holds the session's lock there and nowhere else: decoding,
+//! checksums and ciphers run outside.
+
+mod acceptor;
+mod auth;
+mod config;
+mod connector;
+mod exchange;
+mod state;
+
+pub use auth::{Authenticated, Authority, Credential, Refusal};
+pub use config::{
+    AUTH_ROUNDS_MAX, CompressionConfig, ConnectionConfig, FEATURE_OUTLAST_CLOSE, HANDSHAKE_TIMEOUT,
+    KEEPALIVE_GRACE, KEEPALIVE_INTERVAL, NONCES_SPARE, OUT_BYTES_HIGH, OUT_BYTES_MAX, RETRIES_MAX,
+};
+pub use state::State;
+
+use crate::endpoint::{Answer, Decision, SessionRequest};
+use crate::error::ConnectionError;
+use crate::frame::{
+    FrameDecoder, FrameEncoder, FrameMark, Incoming, Landing, Lengths, Limits, MessageFrame, OutBuf,
+    Revision, Side, Tag,
+};
+use crate::ids::{ChannelId, SessionId};
+use crate::message::Message;
+use crate::session::Session;
+use crate::session::handshake::Introduction;
+use crate::wire::{
+    AddrKind, AddrVec, BANNER_PREFIX_BYTES, Banner, Control, EntityAddr, FEATURE_COMPRESSION,
+    FEATURE_REVISION_1, Hello, MessageHeader, Payload, Stamp,
+};
+use auth::{ClientAuth, ServerAuth};
+use bytes::{Bytes, BytesMut};
+use connector::Reply;
+use outlast_session::{Budget, Instant, Liveness, Pulled, StreamChannel};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Chooses where the data segment of a message lands.
+pub trait Buffers: Send {
+    /// A buffer of at least `len` initialised bytes for the data of this message, by its transaction id; None: the
+    /// connection uses one of its own. Asked once the header is verified, and before the data come.
+    fn buffer(&mut self, header: &MessageHeader, len: usize) -> Option<BytesMut>;
+}
+
+/// What a connection tells its driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionEvent {
+    /// The peer sees us under this address (from its HELLO): adopt it with [`crate::Endpoint::learn_address`].
+    LearnedAddress(EntityAddr),
+    /// The peer knows of a later attempt: raise the process's counter with [`crate::Endpoint::raise_global_seq`].
+    RaiseGlobalSeq(u64),
+}
+
+/// What is known of the peer and of what was agreed with it; grows during the handshake.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Agreement {
+    /// The peer's banner: msgr2 features it has, and those it requires.
+    pub peer_banner: Option<Banner>,
+    /// The peer's HELLO: its type, and our address as it sees it.
+    pub peer_hello: Option<Hello>,
+    /// Whether msgr2.1 is spoken.
+    pub revision_1: bool,
+    /// The mode since AUTH_DONE.
+    pub mode: Option<crate::wire::ConnectionMode>,
+    /// The method that authenticated the peer.
+    pub method: Option<crate::wire::AuthMethod>,
+    /// What the acceptor allows, if it said so in an AUTH_BAD_METHOD.
+    pub allowed: Option<crate::wire::AuthBadMethod>,
+    /// The compression in use.
+    pub compression: Option<crate::compress::Algorithm>,
+}
+
+enum AuthState {
+    Client(ClientAuth),
+    Server(ServerAuth),
+}
+
+/// One connection. See the [module](self) for the contract.
+pub struct Connection {
+    id: ChannelId,
+    side: Side,
+    state: State,
+    config: Arc<ConnectionConfig>,
+    session: Option<SessionId>,
+    decoder: FrameDecoder,
+    encoder: FrameEncoder,
+    out: OutBuf,
+    rng: StdRng,
+    deadline: Instant,
+    handshake_started: Instant,
+    intro: Introduction,
+    peer_socket: EntityAddr,
+    wanted_type: Option<u8>,
+    banner_len: Option<usize>,
+    auth: AuthState,
+    auth_rounds: u32,
+    authenticated: Option<Authenticated>,
+    expected_signature: Option<[u8; 32]>,
+    agreement: Agreement,
+    events: VecDeque<ConnectionEvent>,
+    retries: u32,
+    // The accepting end's business with the endpoint, and the dialling end's with its session.
+    request: Option<SessionRequest>,
+    reply: Option<Reply>,
+    // Ready.
+    arrived: VecDeque<MessageFrame>,
+    acked: Option<u64>,
+    peer_closed: bool,
+    pulled: VecDeque<Pulled<Message>>,
+    pulled_bytes: usize,
+    marks: VecDeque<(u64, FrameMark, u64)>,
+    ack_seq: u64,
+    ack_out: Option<u64>,
+    ack_timer: Option<Instant>,
+    budget: Budget,
+    buffers: Option<Box<dyn Buffers>>,
+    liveness: Liveness,
+    round_trip: Option<Duration>,
+    ending: Option<ConnectionError>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("id", &self.id)
+            .field("side", &self.side)
+            .field("state", &self.state)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the endpoint gives a new connection.
+pub(crate) struct Start {
+    pub(crate) id: ChannelId,
+    pub(crate) config: Arc<ConnectionConfig>,
+    pub(crate) addresses: AddrVec,
+    pub(crate) nonce: u32,
+    pub(crate) global_seq: u64,
+    pub(crate) peer_socket: EntityAddr,
+    pub(crate) seed: [u8; 32],
+    pub(crate) now: Instant,
+}
+
+impl Connection {
+    fn new(start: Start, side: Side, state: State, auth: AuthState) -> Self {
+        let config = start.config;
+        let mut addresses = start.addresses;
+        if addresses.is_blank() {
+            // Completed from the peer's HELLO; the nonce is the process's.
+            addresses =
+                AddrVec(vec![EntityAddr { kind: AddrKind::ANY, nonce: start.nonce, ..EntityAddr::BLANK }]);
+        }
+        let mut decoder = FrameDecoder::new(Limits::BEFORE_AUTHENTICATION);
+        decoder.start_recording();
+        let mut out = OutBuf::new();
+        out.start_recording();
+        out.push_raw(&Banner { supported: config.msgr2_supported, required: config.msgr2_required }.encode());
+        Self {
+            id: start.id,
+            side,
+            state,
+            session: None,
+            decoder,
+            encoder: FrameEncoder::new(),
+            out,
+            rng: StdRng::from_seed(start.seed),
+            deadline: start.now + config.handshake_timeout,
+            handshake_started: start.now,
+            intro: Introduction {
+                addresses,
+                number: config.number.unwrap_or(-1),
+                global_seq: start.global_seq,
+                target: start.peer_socket,
+                features_supported: config.features_supported,
+                features_required: config.features_required,
+            },
+            peer_socket: start.peer_socket,
+            wanted_type: None,
+            banner_len: None,
+            auth,
+            auth_rounds: 0,
+            authenticated: None,
+            expected_signature: None,
+            agreement: Agreement::default(),
+            events: VecDeque::new(),
+            retries: 0,
+            request: None,
+            reply: None,
+            arrived: VecDeque::new(),
+            acked: None,
+            peer_closed: false,
+            pulled: VecDeque::new(),
+            pulled_bytes: 0,
+            marks: VecDeque::new(),
+            ack_seq: 0,
+            ack_out: None,
+            ack_timer: None,
+            // Nothing until the first `sync` has asked the session.
+            budget: Budget::NONE,
+            buffers: None,
+            liveness: Liveness::off(),
+            round_trip: None,
+            ending: None,
+            config,
+        }
+    }
+
+    /// A dialled connection that will carry `session`.
+    pub(crate) fn dialled(start: Start, session: &Session, credential: Credential) -> Self {
+        let auth = AuthState::Client(ClientAuth::new(credential));
+        let mut connection = Self::new(start, Side::Client, State::BannerConnecting, auth);
+        connection.session = Some(session.id());
+        connection.wanted_type = session.target.as_ref().and_then(|t| t.entity_type);
+        connection
+    }
+
+    /// An accepted connection.
+    pub(crate) fn accepted(start: Start, authority: Arc<Authority>, global_id: u64) -> Self {
+        let auth = AuthState::Server(ServerAuth::new(authority, global_id));
+        Self::new(start, Side::Server, State::BannerAccepting, auth)
+    }
+
+    // ------------------------------------------------------------------ getters
+
+    /// Its name in this process.
+    #[must_use]
+    pub const fn id(&self) -> ChannelId {
+        self.id
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// The session that it carries or was dialled for; `sync` wants exactly this one. None on an accepted connection
+    /// until the decision.
+    #[must_use]
+    pub const fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    /// What is known of the peer and was agreed so far.
+    #[must_use]
+    pub const fn agreement(&self) -> &Agreement {
+        &self.agreement
+    }
+
+    /// Who the peer is, once authenticated.
+    #[must_use]
+    pub const fn authenticated(&self) -> Option<&Authenticated> {
+        self.authenticated.as_ref()
+    }
+
+    /// When the handshake began.
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.handshake_started
+    }
+
+    /// The last keepalive's round trip.
+    #[must_use]
+    pub const fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// Bytes that wait to be written.
+    #[must_use]
+    pub fn out_len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Lets the receiver choose where data land.
+    pub fn set_buffers(&mut self, buffers: Box<dyn Buffers>) {
+        self.buffers = Some(buffers);
+    }
+
+    // ------------------------------------------------------------------ output beside the trait's
+
+    /// The accepting end: what the peer asks for. Weigh it with [`crate::Endpoint::decide`] and hand the decision to
+    /// [`Connection::handle_decision`].
+    pub fn poll_request(&mut self) -> Option<SessionRequest> {
+        self.request.take()
+    }
+
+    /// Something the driver passes on to the endpoint.
+    pub fn poll_event(&mut self) -> Option<ConnectionEvent> {
+        self.events.pop_front()
+    }
+
+    /// The connection has nothing left to do and everything is written: close the transport.
+    #[must_use]
+    pub fn poll_end(&self) -> Option<&ConnectionError> {
+        self.ending.as_ref().filter(|_| self.out.is_empty() && self.pulled.is_empty())
+    }
+
+    // ------------------------------------------------------------------ the one writer of state
+
+    fn set_state(&mut self, next: State) {
+        debug_assert!(self.state.may_become(next), "{} -> {next}", self.state);
+        self.state = next;
+    }
+
+    fn fail(&mut self, error: ConnectionError) -> ConnectionError {
+        if self.state != State::Closed {
+            self.set_state(State::Closed);
+        }
+        error
+    }
+
+    fn send(&mut self, payload: &impl Payload) -> Result<(), ConnectionError> {
+        self.encoder.encode_payload(payload, &mut self.out)?;
+        Ok(())
+    }
+
+    // ------------------------------------------------------------------ bytes in
+
+    /// Decodes what is buffered, as far as the state allows: once the endpoint or the session has to decide
+    /// something, what follows waits for it.
+    fn parse(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        loop {
+            if self.request.is_some() || self.reply.is_some() || self.ending.is_some() {
+                return Ok(());
+            }
+            match self.state {
+                State::BannerConnecting | State::BannerAccepting => {
+                    if !self.take_banner()? {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                State::SessionOpening | State::SessionDeciding | State::AuthStandby | State::Closed => {
+                    return Ok(());
+                }
+                State::HelloConnecting
+                | State::AuthConnecting
+                | State::AuthConnectingSign
+                | State::CompressionConnecting
+                | State::SessionConnecting
+                | State::SessionReconnecting
+                | State::HelloAccepting
+                | State::AuthAccepting
+                | State::AuthAcceptingMore
+                | State::AuthAcceptingSign
+                | State::CompressionAccepting
+                | State::SessionAccepting
+                | State::Ready => {}
+            }
+            let mut gate = Gate {
+                ready: self.state == State::Ready,
+                budget: &mut self.budget,
+                buffers: self.buffers.as_deref_mut(),
+            };
+            match self.decoder.next(&mut gate)? {
+                None => return Ok(()),
+                Some(Incoming::Control { tag, payload }) => self.take_control(tag, &payload, now)?,
+                Some(Incoming::Message(frame)) => {
+                    if self.state != State::Ready {
+                        return Err(ConnectionError::Unexpected { tag: Tag::Message, state: self.state });
+                    }
+                    self.take_message(frame);
+                }
+                // Dropped by its sender; the budget comes back at the next `sync`.
+                Some(Incoming::Aborted { .. }) => {}
+            }
+        }
+    }
+
+    /// Both banners go out at once; ours did when the connection was made.
+    fn take_banner(&mut self) -> Result<bool, ConnectionError> {
+        let len = match self.banner_len {
+            Some(len) => len,
+            None => {
+                let Some(prefix) = self.decoder.take_raw(BANNER_PREFIX_BYTES) else { return Ok(false) };
+                let mut fixed = [0; BANNER_PREFIX_BYTES];
+                fixed.copy_from_slice(&prefix);
+                *self.banner_len.insert(Banner::payload_len(&fixed)?)
+            }
+        };
+        let Some(payload) = self.decoder.take_raw(len) else { return Ok(false) };
+        let banner = Banner::decode_payload(&payload)?;
+        let missing = banner.required & !self.config.msgr2_supported;
+        if missing != 0 {
+            return Err(ConnectionError::PeerRequires { missing });
+        }
+        let missing = self.config.msgr2_required & !banner.supported;
+        if missing != 0 {
+            return Err(ConnectionError::PeerLacks { missing });
+        }
+        // There is no confirming frame: each end switches when it has seen both banners.
+        let both = banner.supported & self.config.msgr2_supported;
+        self.agreement.revision_1 = both & FEATURE_REVISION_1 != 0;
+        let revision = if self.agreement.revision_1 { Revision::V1 } else { Revision::V0 };
+        self.encoder.set_revision(revision);
+        self.decoder.set_revision(revision);
+        self.agreement.peer_banner = Some(banner);
+        self.send(&Hello { entity_type: self.config.entity_type, peer_address: self.peer_socket })?;
+        self.set_state(match self.side {
+            Side::Client => State::HelloConnecting,
+            Side::Server => State::HelloAccepting,
+        });
+        Ok(true)
+    }
+
+    fn take_control(&mut self, tag: Tag, payload: &Bytes, now: Instant) -> Result<(), ConnectionError> {
+        let control = Control::decode(tag, payload)?;
+        match self.state {
+            State::HelloConnecting
+            | State::AuthConnecting
+            | State::AuthConnectingSign
+            | State::CompressionConnecting
+            | State::SessionConnecting
+            | State::SessionReconnecting => self.connector_control(control),
+            State::HelloAccepting
+            | State::AuthAccepting
+            | State::AuthAcceptingMore
+            | State::AuthAcceptingSign
+            | State::CompressionAccepting
+            | State::SessionAccepting => self.acceptor_control(control, now),
+            State::Ready => self.ready_control(control, now),
+            State::BannerConnecting
+            | State::SessionOpening
+            | State::BannerAccepting
+            | State::AuthStandby
+            | State::SessionDeciding
+            | State::Closed => Err(ConnectionError::Unexpected { tag, state: self.state }),
+        }
+    }
+
+    fn unexpected<T>(&self, control: &Control) -> Result<T, ConnectionError> {
+        Err(ConnectionError::Unexpected { tag: control.tag(), state: self.state })
+    }
+
+    /// Whether compression frames are exchanged: both ends said that they can.
+    fn compression_spoken(&self) -> bool {
+        let peer = self.agreement.peer_banner.as_ref().map_or(0, |b| b.supported);
+        peer & self.config.msgr2_supported & FEATURE_COMPRESSION != 0
+    }
+
+    /// Everything is authenticated in both directions.
+    fn raise_limits(&mut self) {
+        self.decoder.set_limits(Limits::READY);
+    }
+
+    fn now_stamp(now: Instant) -> Stamp {
+        let nanos = now.as_nanos();
+        // The stamp is ours alone to read again; only whole seconds beyond 2106 would wrap.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "remainder of a division by a billion; seconds wrap"
+        )]
+        Stamp { seconds: (nanos / 1_000_000_000) as u32, nanoseconds: (nanos % 1_000_000_000) as u32 }
+    }
+}
+
+/// Admits message bodies as far as the budget goes, and finds their buffers.
+struct Gate<'a> {
+    ready: bool,
+    budget: &'a mut Budget,
+    buffers: Option<&'a mut (dyn Buffers + 'static)>,
+}
+
+impl Landing for Gate<'_> {
+    fn admit(&mut self, lengths: Lengths) -> bool {
+        // Before the session is bound a message is an error, which the header will bring to light.
+        !self.ready || self.budget.try_take(usize::try_from(lengths.total()).unwrap_or(usize::MAX))
+    }
+
+    fn buffer(&mut self, header: &MessageHeader, data_len: usize) -> Option<BytesMut> {
+        self.buffers.as_mut()?.buffer(header, data_len)
+    }
+}
+
+impl StreamChannel for Connection {
+    type Session = Session;
+    type Error = ConnectionError;
+
+    fn poll_read(&mut self) -> &mut [u8] {
+        if self.state == State::Closed || self.ending.is_some() || self.out.len() > OUT_BYTES_MAX {
+            return &mut [];
+        }
+        self.decoder.poll_read()
+    }
+
+    fn handle_read(&mut self, len: usize, now: Instant) -> Result<(), ConnectionError> {
+        self.decoder.handle_read(len);
+        self.liveness.handle_heard(now);
+        self.parse(now).map_err(|e| self.fail(e))
+    }
+
+    fn handle_eof(&mut self, _now: Instant) -> ConnectionError {
+        let error = ConnectionError::Lost { state: self.state };
+        self.fail(error)
+    }
+
+    fn sync(&mut self, session: &mut Session, now: Instant) -> Result<(), ConnectionError> {
+        self.exchange(session, now).map_err(|e| self.fail(e))
+    }
+
+    fn poll_write<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.encode_pulled();
+        self.out.slices(slices)
+    }
+
+    fn handle_written(&mut self, len: usize, _now: Instant) {
+        self.out.advance(len);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Closed => None,
+            State::Ready => [self.liveness.poll_timeout(), self.ack_timer].into_iter().flatten().min(),
+            State::BannerConnecting
+            | State::HelloConnecting
+            | State::AuthConnecting
+            | State::AuthConnectingSign
+            | State::CompressionConnecting
+            | State::SessionOpening
+            | State::SessionConnecting
+            | State::SessionReconnecting
+            | State::BannerAccepting
+            | State::HelloAccepting
+            | State::AuthAccepting
+            | State::AuthAcceptingMore
+            | State::AuthStandby
+            | State::AuthAcceptingSign
+            | State::CompressionAccepting
+            | State::SessionAccepting
+            | State::SessionDeciding => Some(self.deadline),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        if self.state == State::Closed {
+            return Ok(());
+        }
+        if self.state == State::Ready {
+            return self.ready_timeout(now).map_err(|e| self.fail(e));
+        }
+        if now >= self.deadline {
+            let error = ConnectionError::HandshakeTimeout { state: self.state };
+            return Err(self.fail(error));
+        }
+        Ok(())
+    }
+}
+
+/// What the endpoint decided, as the connection carries it out.
+impl Connection {
+    /// The endpoint's answer to [`Connection::poll_request`].
+    ///
+    /// # Errors
+    /// The decision was to refuse, or the answer could not be encoded: the connection is dead.
+    pub fn handle_decision(&mut self, decision: Decision, now: Instant) -> Result<(), ConnectionError> {
+        self.carry_out(decision, now).map_err(|e| self.fail(e))
+    }
+
+    fn carry_out(&mut self, decision: Decision, now: Instant) -> Result<(), ConnectionError> {
+        match decision {
+            Decision::Accept { session, answer } => {
+                match answer {
+                    Answer::Ident(ident) => self.send(&ident)?,
+                    Answer::ReconnectOk(ok) => self.send(&ok)?,
+                }
+                self.session = Some(session);
+                self.enter_ready(now);
+                self.parse(now)
+            }
+            Decision::Reply(control) => {
+                self.encoder.encode_control(&control, &mut self.out)?;
+                self.set_state(State::SessionAccepting);
+                self.parse(now)
+            }
+            Decision::Refuse(error) => Err(error),
+        }
+    }
+
+    fn enter_ready(&mut self, now: Instant) {
+        self.set_state(State::Ready);
+        self.liveness = Liveness::new(self.config.liveness, now);
+    }
+}

@@ -1,0 +1,224 @@
+//! The endpoint: what belongs to the process.
+//!
+//! It knows which sessions there are and by what they are found again, counts the process's attempts to connect, and
+//! decides what becomes of a newcomer ([`decide`]). It holds no session: the driver does, and lends the one that
+//! [`Endpoint::locate`] names to [`Endpoint::decide`], which weighs and changes it in one go.
+//!
+//! **What puts something in:** [`Endpoint::connect`], [`Endpoint::dial`], [`Endpoint::accept`], [`Endpoint::decide`],
+//! [`Endpoint::learn_address`], [`Endpoint::raise_global_seq`], [`Endpoint::forget`]. What comes out is returned; there
+//! is nothing to poll.
+//!
+//! **The rule for crossed connections, in words:** of two connections that two peers open to each other at the same
+//! time, the one opened by the lower address (between our own ends: the lower name) survives. The end that answers WAIT
+//! owes its own connection, and dials even with nothing to send.
+
+pub mod decide;
+
+pub use decide::{Answer, Decision, Introduced, Located, SessionRequest};
+
+use crate::connection::{Authority, Connection, ConnectionConfig, Credential, Start};
+use crate::ids::{ChannelId, SessionId};
+use crate::session::{Matching, Session, SessionConfig, SessionState, Target};
+use crate::wire::{AddrVec, EntityAddr};
+use outlast_cephx::EntityName;
+use outlast_session::Instant;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Sessions that one process keeps at most.
+pub const SESSIONS_MAX: usize = 65_536;
+
+/// What a session is found again by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    /// The address vector that the peer claims.
+    Addresses(AddrVec),
+    /// A client's authenticated name, and the cookie it chose for this session.
+    Client { name: EntityName, cookie: u64 },
+    /// A peer's authenticated name: there is one session with it.
+    Peer { name: EntityName },
+}
+
+/// What an endpoint is made with.
+#[derive(Debug, Clone)]
+pub struct EndpointConfig {
+    /// Our own name; decides crossed connections between our own ends.
+    pub name: EntityName,
+    /// Our addresses; empty for a client, which learns one.
+    pub addresses: AddrVec,
+    /// Tells two incarnations of a process at one address apart; random.
+    pub nonce: u32,
+    /// What connections are made with.
+    pub connection: Arc<ConnectionConfig>,
+    /// What accepted sessions are made with, by the peer's entity type.
+    pub accepted: BTreeMap<u8, SessionConfig>,
+    /// What sessions of the types not named there are made with.
+    pub accepted_default: SessionConfig,
+}
+
+/// One process's sessions. See the [module](self) for the contract.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub(crate) config: EndpointConfig,
+    global_seq: u64,
+    next_id: u64,
+    pub(crate) keys: BTreeMap<Key, SessionId>,
+    pub(crate) by_id: BTreeMap<SessionId, Vec<Key>>,
+    rng: StdRng,
+}
+
+impl Endpoint {
+    /// An endpoint; all its randomness comes from `seed`, which must be unpredictable outside of tests.
+    #[must_use]
+    pub fn new(config: EndpointConfig, seed: [u8; 32]) -> Self {
+        Self {
+            config,
+            global_seq: 0,
+            next_id: 0,
+            keys: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            rng: StdRng::from_seed(seed),
+        }
+    }
+
+    /// Our addresses.
+    #[must_use]
+    pub const fn addresses(&self) -> &AddrVec {
+        &self.config.addresses
+    }
+
+    /// An address that is being listened on.
+    pub fn add_address(&mut self, address: EntityAddr) {
+        if !self.config.addresses.contains(&address) {
+            self.config.addresses.0.push(address);
+        }
+    }
+
+    /// The process's nonce.
+    #[must_use]
+    pub const fn nonce(&self) -> u32 {
+        self.config.nonce
+    }
+
+    /// What connections are made with.
+    #[must_use]
+    pub fn connection_config(&self) -> &ConnectionConfig {
+        &self.config.connection
+    }
+
+    /// Sessions that are known.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// A client adopts the address under which its first peer sees it.
+    pub fn learn_address(&mut self, address: EntityAddr) {
+        if self.config.addresses.is_blank() {
+            self.config.addresses = AddrVec(vec![address]);
+        }
+    }
+
+    /// A peer knows of a later attempt of ours than we do.
+    pub fn raise_global_seq(&mut self, global_seq: u64) {
+        self.global_seq = self.global_seq.max(global_seq);
+    }
+
+    pub(crate) fn next_global_seq(&mut self) -> u64 {
+        self.global_seq = self.global_seq.saturating_add(1);
+        self.global_seq
+    }
+
+    pub(crate) fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(crate) fn seed(&mut self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        seed
+    }
+
+    /// A random number that is not 0.
+    pub(crate) fn cookie(&mut self) -> u64 {
+        loop {
+            let cookie = self.rng.next_u64();
+            if cookie != 0 {
+                return cookie;
+            }
+        }
+    }
+
+    /// A new session that dials `target`. It waits to be dialled: ask its [`Session::poll_dial`].
+    pub fn connect(&mut self, target: Target, config: SessionConfig, now: Instant) -> Session {
+        let id = SessionId(self.next_id());
+        let key = match (config.matching, config.policy.is_peer(), &target.name) {
+            (Matching::Address, _, _) => Some(Key::Addresses(target.addresses.clone())),
+            (Matching::Identity, true, Some(name)) => Some(Key::Peer { name: name.clone() }),
+            // A client of its own kind: nobody dials back to it.
+            (Matching::Identity, _, _) => None,
+        };
+        let seed = self.seed();
+        let mut session = Session::new(id, config, SessionState::Pausing { until: now }, now, seed);
+        session.target = Some(target);
+        self.register(id, key);
+        session
+    }
+
+    /// A connection for a session that wants one ([`Session::poll_dial`]); the driver opens the transport to `target`
+    /// and runs it. If the transport cannot be opened, report [`crate::ConnectionError::Unreachable`] to
+    /// [`Session::connection_lost`] with this connection's id.
+    pub fn dial(
+        &mut self,
+        session: &mut Session,
+        target: EntityAddr,
+        credential: Credential,
+        now: Instant,
+    ) -> Connection {
+        let global_seq = self.next_global_seq();
+        let start = self.start(global_seq, target, now);
+        session.set_state(SessionState::Connecting { channel: start.id });
+        Connection::dialled(start, session, credential)
+    }
+
+    /// A connection that came in from `peer`.
+    pub fn accept(&mut self, peer: EntityAddr, authority: Arc<Authority>, now: Instant) -> Connection {
+        // Client numbers are positive in Ceph, and a daemon's number is its own.
+        let global_id = self.rng.next_u64() >> 1;
+        let start = self.start(0, peer, now);
+        Connection::accepted(start, authority, global_id.max(1))
+    }
+
+    fn start(&mut self, global_seq: u64, peer_socket: EntityAddr, now: Instant) -> Start {
+        Start {
+            id: ChannelId(self.next_id()),
+            config: Arc::clone(&self.config.connection),
+            addresses: self.config.addresses.clone(),
+            nonce: self.config.nonce,
+            global_seq,
+            peer_socket,
+            seed: self.seed(),
+            now,
+        }
+    }
+
+    pub(crate) fn register(&mut self, id: SessionId, key: Option<Key>) {
+        let keys = self.by_id.entry(id).or_default();
+        if let Some(key) = key {
+            keys.push(key.clone());
+            self.keys.insert(key, id);
+        }
+    }
+
+    /// The session has ended: nothing finds it any more. The one place where entries end.
+    pub fn forget(&mut self, id: SessionId) {
+        for key in self.by_id.remove(&id).unwrap_or_default() {
+            if self.keys.get(&key) == Some(&id) {
+                self.keys.remove(&key);
+            }
+        }
+    }
+}

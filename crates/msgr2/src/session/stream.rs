@@ -1,0 +1,137 @@
+//! The session's side of a connection that is ready: messages and acknowledgements. Called from
+//! [`crate::Connection`]'s `sync` alone.
+
+use super::{Intent, Session, SessionState};
+use crate::error::{ConnectionError, EndReason};
+use crate::frame::MessageFrame;
+use crate::ids::ChannelId;
+use crate::message::{Message, Received};
+use outlast_session::{AcceptError, Budget, Convention, Inclusive64, Instant, LossReason, Pulled, Verdict};
+
+impl Session {
+    /// Whether this connection is the one that carries the session.
+    #[must_use]
+    pub fn is_ready_on(&self, channel: ChannelId) -> bool {
+        self.state == SessionState::Ready { channel }
+    }
+
+    /// The peer has everything up to and including message `seq`.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Ack`] if that was never sent. C++ Ceph would throw away its queue; this end does not.
+    pub(crate) fn take_ack(&mut self, seq: u64) -> Result<(), ConnectionError> {
+        // A lossy session keeps nothing, but its headers carry acknowledgements all the same.
+        if self.config.policy.lossy {
+            return Ok(());
+        }
+        let count = Inclusive64::count(seq, self.outbox.acked_count()).unwrap_or(u64::MAX);
+        let freed = self.outbox.handle_ack(count)?;
+        if freed > 0 {
+            self.counters.messages_acked += freed as u64;
+            self.backoff.progressed();
+        }
+        Ok(())
+    }
+
+    /// A message came in: it is queued for the application once.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Gap`] where the configuration allows no holes.
+    pub(crate) fn take_message(&mut self, frame: MessageFrame, now: Instant) -> Result<(), ConnectionError> {
+        let header = frame.header;
+        let near = self.inbox.received_count();
+        let ordinal = if self.inbox.is_fresh() {
+            Inclusive64::first(header.seq)
+        } else {
+            Inclusive64::ordinal(header.seq, near)
+        };
+        // Number 0 does not exist in msgr2: it is as old as can be.
+        let Some(ordinal) = ordinal else {
+            self.counters.duplicates_dropped += 1;
+            return Ok(());
+        };
+        let message = Message {
+            kind: header.kind,
+            tid: header.tid,
+            priority: u8::try_from(header.priority).unwrap_or(u8::MAX),
+            version: header.version,
+            compat_version: header.compat_version,
+            data_off: header.data_off,
+            front: frame.front,
+            middle: frame.middle,
+            data: frame.data,
+        };
+        let len = message.payload_len();
+        match self.inbox.accept(ordinal, len, now) {
+            Ok(Verdict::Deliver) => {}
+            Ok(Verdict::DeliverAfterGap { missing }) => {
+                self.counters.gaps += 1;
+                self.counters.messages_missing += missing;
+            }
+            Ok(Verdict::Duplicate) => {
+                self.counters.duplicates_dropped += 1;
+                return Ok(());
+            }
+            Err(AcceptError::Gap { expected, got }) => {
+                return Err(ConnectionError::Gap {
+                    expected: Inclusive64::number(expected),
+                    got: Inclusive64::number(got),
+                });
+            }
+            // The end of the numbers, and whatever else a later version refuses.
+            Err(_) => {
+                return Err(ConnectionError::Gap { expected: Inclusive64::number(near), got: header.seq });
+            }
+        }
+        self.throttle.take(1, len);
+        self.backoff.progressed();
+        self.counters.messages_received += 1;
+        self.counters.bytes_received += len as u64;
+        self.inbound.push_back(Received { message, seq: header.seq });
+        Ok(())
+    }
+
+    /// What may still be read before the application has taken something.
+    pub(crate) fn budget(&self) -> Budget {
+        self.throttle.budget()
+    }
+
+    /// Gives the next message its number.
+    pub(crate) fn pull(&mut self) -> Option<Pulled<Message>> {
+        let pulled = self.outbox.pull()?;
+        self.counters.messages_sent += 1;
+        self.counters.bytes_sent += pulled.message.payload_len() as u64;
+        if pulled.replay {
+            self.counters.replayed += 1;
+        }
+        Some(pulled)
+    }
+
+    /// What an acknowledgement says now.
+    pub(crate) fn ack_seq(&self) -> u64 {
+        Inclusive64::ack(self.inbox.received_count())
+    }
+
+    /// A message or an ACK that carries [`Session::ack_seq`] is about to be written.
+    pub(crate) fn note_ack_sent(&mut self, piggybacked: bool) {
+        if !self.inbox.ack_pending() {
+            return;
+        }
+        if piggybacked {
+            self.counters.acks_piggybacked += 1;
+        } else {
+            self.counters.acks_sent += 1;
+        }
+        self.inbox.note_ack_sent();
+    }
+
+    /// The application has closed the session and everything is acknowledged.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.intent != Intent::Open && self.outbox.is_empty()
+    }
+
+    /// The last frame has been encoded.
+    pub(crate) fn finish_drained(&mut self) {
+        self.finish(EndReason::Closed, LossReason::Closed);
+    }
+}

@@ -1,0 +1,694 @@
+//! The world: processes, the links between them, and time.
+//!
+//! Everything is in one thread and in one order: the next thing that happens is the earliest of all deliveries and
+//! deadlines, ties broken by number. The processes run the production [`Endpoint`], [`Session`] and [`Connection`]; what
+//! a driver does in production, [`World`] does here: it carries bytes, locks nothing, and polls in the order of their
+//! contract.
+
+use crate::link::{Arrival, Direction, Link, LinkId};
+use outlast_cephx::EntityName;
+use outlast_msgr2::connection::State;
+use outlast_msgr2::wire::EntityAddr;
+use outlast_msgr2::{
+    Authority, ChannelId, Connection, ConnectionError, ConnectionEvent, Credential, Decision, Endpoint,
+    EndpointConfig, Located, Message, Received, SendError, Session, SessionConfig, SessionEvent, SessionId,
+    Target,
+};
+use outlast_session::{Instant, MessageId, StreamChannel};
+use rand::rngs::StdRng;
+use rand::{Rng, RngExt, SeedableRng};
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A process of the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProcessId(pub usize);
+
+/// What a process is made with; kept, so that it can restart.
+#[derive(Clone)]
+pub struct ProcessConfig {
+    /// What its endpoint is made with. The nonce is drawn anew at each start unless `keep_nonce`.
+    pub endpoint: EndpointConfig,
+    /// Where it listens; None: it only dials.
+    pub listen: Option<SocketAddr>,
+    /// What it lets others in by.
+    pub authority: Arc<Authority>,
+    /// What it proves itself with.
+    pub credential: Credential,
+    /// A restarted process has the nonce of the one before.
+    pub keep_nonce: bool,
+}
+
+/// A connection and the link under it.
+pub struct Attached {
+    /// The connection.
+    pub connection: Connection,
+    /// The link that carries its bytes.
+    pub link: LinkId,
+    /// Which end of the link this is.
+    pub end: Direction,
+}
+
+/// One process: an endpoint, what it keeps, and what it has seen.
+pub struct Process {
+    /// What it was made with.
+    pub config: ProcessConfig,
+    /// Its endpoint.
+    pub endpoint: Endpoint,
+    /// Its sessions, the ended ones too.
+    pub sessions: BTreeMap<SessionId, Session>,
+    /// Its live connections.
+    pub connections: BTreeMap<ChannelId, Attached>,
+    /// What happened to its sessions, in order.
+    pub events: Vec<(SessionId, SessionEvent)>,
+    /// What its application was given, in order.
+    pub delivered: Vec<(SessionId, Received)>,
+    /// Messages that were to be taken back, and whether they were.
+    pub revocations: Vec<(SessionId, MessageId, bool)>,
+    /// Connections it opened.
+    pub dialled: u64,
+    /// Connections it accepted.
+    pub accepted: u64,
+    /// Why its connections ended, in order.
+    pub ended: Vec<(ChannelId, ConnectionError)>,
+    /// Its clock is ahead of the world's by this much.
+    pub clock_ahead: Duration,
+    /// Its application takes what is delivered; false: it lets messages pile up.
+    pub takes_messages: bool,
+    /// Starts so far.
+    pub incarnation: u32,
+}
+
+impl Process {
+    fn new(config: ProcessConfig, incarnation: u32, rng: &mut StdRng) -> Self {
+        let mut endpoint_config = config.endpoint.clone();
+        if incarnation > 0 && !config.keep_nonce {
+            endpoint_config.nonce = rng.random();
+        }
+        if let Some(listen) = config.listen {
+            endpoint_config.addresses = EntityAddr::msgr2(listen, endpoint_config.nonce).into();
+        }
+        let mut seed = [0; 32];
+        rng.fill_bytes(&mut seed);
+        Self {
+            endpoint: Endpoint::new(endpoint_config, seed),
+            config,
+            sessions: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            events: Vec::new(),
+            delivered: Vec::new(),
+            revocations: Vec::new(),
+            dialled: 0,
+            accepted: 0,
+            ended: Vec::new(),
+            clock_ahead: Duration::ZERO,
+            takes_messages: true,
+            incarnation,
+        }
+    }
+
+    /// Its address with its nonce.
+    #[must_use]
+    pub fn address(&self) -> EntityAddr {
+        self.config.listen.map_or(EntityAddr::BLANK, |a| EntityAddr::msgr2(a, self.endpoint.nonce()))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &EntityName {
+        &self.config.endpoint.name
+    }
+
+    /// Payloads of the messages that a session delivered, in order.
+    #[must_use]
+    pub fn fronts(&self, session: SessionId) -> Vec<bytes::Bytes> {
+        self.delivered.iter().filter(|(s, _)| *s == session).map(|(_, r)| r.message.front.clone()).collect()
+    }
+}
+
+/// How the network treats new links.
+#[derive(Debug, Clone, Copy)]
+pub struct Weather {
+    /// One-way delay of each piece, from..=to.
+    pub delay: (Duration, Duration),
+    /// Bytes that travel in one piece at most; 1: each alone.
+    pub piece_bytes_max: usize,
+    /// Bytes that a direction holds before its writer has to wait.
+    pub window_bytes: usize,
+}
+
+impl Default for Weather {
+    fn default() -> Self {
+        Self {
+            delay: (Duration::from_micros(50), Duration::from_micros(150)),
+            piece_bytes_max: 4096,
+            window_bytes: 64 << 10,
+        }
+    }
+}
+
+/// Everything. See the [module](self).
+pub struct World {
+    /// World time.
+    pub now: Instant,
+    /// Its processes, by number.
+    pub processes: Vec<Process>,
+    /// The links, live ones only.
+    pub links: BTreeMap<LinkId, Link>,
+    /// How new links behave.
+    pub weather: Weather,
+    /// The one source of chance.
+    pub rng: StdRng,
+    /// No link can be opened from the first to the second; live ones stay.
+    pub unreachable: Vec<(ProcessId, ProcessId)>,
+    /// Addresses that lead elsewhere: a relay, NAT, a moved service.
+    pub routes: BTreeMap<SocketAddr, ProcessId>,
+    next_link: u64,
+    steps: u64,
+}
+
+impl World {
+    /// A world whose every chance comes from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            now: Instant::from_nanos(1_000_000_000),
+            processes: Vec::new(),
+            links: BTreeMap::new(),
+            weather: Weather::default(),
+            rng: StdRng::seed_from_u64(seed),
+            unreachable: Vec::new(),
+            routes: BTreeMap::new(),
+            next_link: 0,
+            steps: 0,
+        }
+    }
+
+    /// Starts a process.
+    pub fn start(&mut self, config: ProcessConfig) -> ProcessId {
+        let id = ProcessId(self.processes.len());
+        if let Some(listen) = config.listen {
+            self.routes.insert(listen, id);
+        }
+        self.processes.push(Process::new(config, 0, &mut self.rng));
+        id
+    }
+
+    /// The process dies with everything it knew and starts again; what it had seen is returned.
+    pub fn restart(&mut self, id: ProcessId) -> Process {
+        let links: Vec<_> = self.process(id).connections.values().map(|a| a.link).collect();
+        for link in links {
+            self.cut(link);
+        }
+        let config = self.process(id).config.clone();
+        let incarnation = self.process(id).incarnation + 1;
+        let fresh = Process::new(config, incarnation, &mut self.rng);
+        std::mem::replace(&mut self.processes[id.0], fresh)
+    }
+
+    /// A process.
+    #[must_use]
+    pub fn process(&self, id: ProcessId) -> &Process {
+        &self.processes[id.0]
+    }
+
+    /// A process, to change.
+    pub fn process_mut(&mut self, id: ProcessId) -> &mut Process {
+        &mut self.processes[id.0]
+    }
+
+    /// A session of a process.
+    #[must_use]
+    pub fn session(&self, id: ProcessId, session: SessionId) -> &Session {
+        &self.process(id).sessions[&session]
+    }
+
+    /// The time on a process's own clock.
+    #[must_use]
+    pub fn clock(&self, id: ProcessId) -> Instant {
+        self.now + self.process(id).clock_ahead
+    }
+
+    /// Things that have happened so far.
+    #[must_use]
+    pub const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    // ------------------------------------------------------------------ what applications do
+
+    /// A session from `from` to where `to` listens.
+    pub fn connect(&mut self, from: ProcessId, to: ProcessId, config: SessionConfig) -> SessionId {
+        let target = Target {
+            addresses: self.process(to).address().into(),
+            entity_type: None,
+            name: Some(self.process(to).name().clone()),
+        };
+        self.connect_to(from, target, config)
+    }
+
+    /// A session to any target.
+    pub fn connect_to(&mut self, from: ProcessId, target: Target, config: SessionConfig) -> SessionId {
+        let now = self.clock(from);
+        let process = self.process_mut(from);
+        let session = process.endpoint.connect(target, config, now);
+        let id = session.id();
+        process.sessions.insert(id, session);
+        self.drain(from);
+        id
+    }
+
+    /// Queues a message.
+    ///
+    /// # Errors
+    /// The session's.
+    pub fn send(
+        &mut self,
+        from: ProcessId,
+        session: SessionId,
+        message: Message,
+    ) -> Result<MessageId, SendError> {
+        let now = self.clock(from);
+        let Some(s) = self.process_mut(from).sessions.get_mut(&session) else {
+            return Err(SendError::Closed(message));
+        };
+        let id = s.send(message, now)?;
+        self.drain(from);
+        Ok(id)
+    }
+
+    /// Does something to a session and what follows from it.
+    pub fn with_session<T>(
+        &mut self,
+        process: ProcessId,
+        session: SessionId,
+        act: impl FnOnce(&mut Session, Instant) -> T,
+    ) -> Option<T> {
+        let now = self.clock(process);
+        let result = self.process_mut(process).sessions.get_mut(&session).map(|s| act(s, now));
+        self.drain(process);
+        result
+    }
+
+    /// The sessions that a process accepted or opened and that are not over.
+    #[must_use]
+    pub fn live_sessions(&self, id: ProcessId) -> Vec<SessionId> {
+        self.process(id).sessions.iter().filter(|(_, s)| s.end().is_none()).map(|(id, _)| *id).collect()
+    }
+
+    // ------------------------------------------------------------------ what the network does
+
+    /// The link breaks: bytes under way are lost, both ends learn of it after a delay.
+    pub fn cut(&mut self, link: LinkId) {
+        let delay = self.delay();
+        if let Some(link) = self.links.get_mut(&link) {
+            link.cut(self.now + delay);
+        }
+    }
+
+    /// All links break.
+    pub fn cut_all(&mut self) {
+        let all: Vec<_> = self.links.keys().copied().collect();
+        for link in all {
+            self.cut(link);
+        }
+    }
+
+    /// The link of a process's connection.
+    #[must_use]
+    pub fn link_of(&self, process: ProcessId, channel: ChannelId) -> Option<LinkId> {
+        self.process(process).connections.get(&channel).map(|a| a.link)
+    }
+
+    /// The connection of `process` that is in this state, if there is exactly one or the first by number.
+    #[must_use]
+    pub fn connection_in(&self, process: ProcessId, state: State) -> Option<ChannelId> {
+        self.process(process)
+            .connections
+            .iter()
+            .find(|(_, a)| a.connection.state() == state)
+            .map(|(id, _)| *id)
+    }
+
+    fn delay(&mut self) -> Duration {
+        let (from, to) = self.weather.delay;
+        let nanos = self.rng.random_range(from.as_nanos() as u64..=to.as_nanos() as u64);
+        Duration::from_nanos(nanos)
+    }
+
+    // ------------------------------------------------------------------ time
+
+    /// Lets the next thing happen. False: nothing ever will.
+    pub fn step(&mut self) -> bool {
+        let delivery = self.links.iter().filter_map(|(id, l)| l.next_event().map(|(t, d)| (t, *id, d))).min();
+        let timer = (0..self.processes.len())
+            .filter_map(|i| self.next_timer(ProcessId(i)).map(|t| (t, ProcessId(i))))
+            .min();
+        self.steps += 1;
+        match (delivery, timer) {
+            (Some((at, link, direction)), timer) if timer.is_none_or(|(t, _)| at <= t) => {
+                self.now = self.now.max(at);
+                self.deliver(link, direction);
+                true
+            }
+            (_, Some((at, process))) => {
+                self.now = self.now.max(at);
+                self.time_out(process);
+                true
+            }
+            (_, None) => false,
+        }
+    }
+
+    /// Runs until `done`, at most for `limit` of world time. Whether it was done.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
+        let end = self.now + limit;
+        loop {
+            if done(self) {
+                return true;
+            }
+            if self.now > end || !self.step() {
+                return done(self);
+            }
+        }
+    }
+
+    /// Lets `span` of world time pass.
+    pub fn run_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.next_time().is_some_and(|t| t <= end) {
+            self.step();
+        }
+        self.now = self.now.max(end);
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        let delivery = self.links.values().filter_map(|l| l.next_event().map(|(t, _)| t)).min();
+        let timer = (0..self.processes.len()).filter_map(|i| self.next_timer(ProcessId(i))).min();
+        [delivery, timer].into_iter().flatten().min()
+    }
+
+    /// The next deadline of a process, in world time.
+    fn next_timer(&self, id: ProcessId) -> Option<Instant> {
+        let process = self.process(id);
+        let connections = process.connections.values().filter_map(|a| a.connection.poll_timeout());
+        let sessions = process.sessions.values().filter_map(Session::poll_timeout);
+        let own = connections.chain(sessions).min()?;
+        Some(
+            Instant::from_nanos(own.as_nanos().saturating_sub(process.clock_ahead.as_nanos() as u64))
+                .max(self.now),
+        )
+    }
+
+    fn time_out(&mut self, id: ProcessId) {
+        let now = self.clock(id);
+        let process = self.process_mut(id);
+        for session in process.sessions.values_mut() {
+            if session.poll_timeout().is_some_and(|t| t <= now) {
+                session.handle_timeout(now);
+            }
+        }
+        let due: Vec<_> = process
+            .connections
+            .iter()
+            .filter(|(_, a)| a.connection.poll_timeout().is_some_and(|t| t <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for channel in due {
+            let Some(attached) = self.process_mut(id).connections.get_mut(&channel) else { continue };
+            if let Err(error) = attached.connection.handle_timeout(now) {
+                self.close(id, channel, error);
+            }
+        }
+        self.drain(id);
+    }
+
+    // ------------------------------------------------------------------ what a driver does
+
+    /// Bytes, or the news of the end, reach one end of a link.
+    fn deliver(&mut self, link_id: LinkId, direction: Direction) {
+        let Some(link) = self.links.get_mut(&link_id) else { return };
+        let (receiver, channel) = link.receiver(direction);
+        let sender = link.sender(direction).0;
+        match link.take(direction) {
+            None => {}
+            Some(Arrival::Bytes(bytes)) => self.hand_over(receiver, channel, link_id, direction, &bytes),
+            Some(Arrival::LastBytes(bytes)) => {
+                self.hand_over(receiver, channel, link_id, direction, &bytes);
+                self.cut(link_id);
+            }
+            Some(Arrival::End) => {
+                let now = self.clock(receiver);
+                if let Some(attached) = self.process_mut(receiver).connections.get_mut(&channel) {
+                    let error = attached.connection.handle_eof(now);
+                    self.close(receiver, channel, error);
+                }
+            }
+        }
+        if self.links.get(&link_id).is_some_and(Link::is_finished) {
+            self.links.remove(&link_id);
+        }
+        self.drain(receiver);
+        // There is room again for the one who wrote.
+        self.drain(sender);
+    }
+
+    fn hand_over(
+        &mut self,
+        id: ProcessId,
+        channel: ChannelId,
+        link: LinkId,
+        direction: Direction,
+        bytes: &[u8],
+    ) {
+        let now = self.clock(id);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let Some(attached) = self.process_mut(id).connections.get_mut(&channel) else { return };
+            let buffer = attached.connection.poll_read();
+            if buffer.is_empty() {
+                // Reading is paused: the rest waits in front of what follows.
+                let at = self.now;
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.put_back(direction, rest.to_vec(), at);
+                }
+                return;
+            }
+            let len = buffer.len().min(rest.len());
+            buffer[..len].copy_from_slice(&rest[..len]);
+            rest = &rest[len..];
+            if let Err(error) = attached.connection.handle_read(len, now) {
+                self.close(id, channel, error);
+                return;
+            }
+            self.drain(id);
+        }
+    }
+
+    /// Connections that read again after a pause.
+    fn resume_reading(&mut self, id: ProcessId) {
+        for attached in self.processes[id.0].connections.values_mut() {
+            let Some(link) = self.links.get_mut(&attached.link) else { continue };
+            let inward = attached.end.reverse();
+            if link.is_paused(inward) && !attached.connection.poll_read().is_empty() {
+                link.resume(inward);
+            }
+        }
+    }
+
+    /// Everything that follows from the last input to this process.
+    pub fn drain(&mut self, id: ProcessId) {
+        for _ in 0..DRAIN_ROUNDS_MAX {
+            let mut busy = self.dial(id);
+            let channels: Vec<_> = self.process(id).connections.keys().copied().collect();
+            for channel in channels {
+                busy |= self.turn(id, channel);
+            }
+            busy |= self.collect(id);
+            if !busy {
+                self.resume_reading(id);
+                return;
+            }
+        }
+        panic!("process {id:?} does not come to rest");
+    }
+
+    /// Opens connections for the sessions that want one.
+    fn dial(&mut self, id: ProcessId) -> bool {
+        let now = self.clock(id);
+        let wanting: Vec<_> = self
+            .process_mut(id)
+            .sessions
+            .values_mut()
+            .filter_map(|s| s.poll_dial(now).map(|address| (s.id(), address)))
+            .collect();
+        let busy = !wanting.is_empty();
+        for (session, address) in wanting {
+            let to = address.socket_addr().and_then(|a| self.routes.get(&a).copied());
+            let reachable = to.filter(|to| !self.unreachable.contains(&(id, *to)));
+            let credential = self.process(id).config.credential.clone();
+            let process = self.process_mut(id);
+            process.dialled += 1;
+            let Some(s) = process.sessions.get_mut(&session) else { continue };
+            let connection = process.endpoint.dial(s, address, credential, now);
+            let channel = connection.id();
+            let Some(to) = reachable else {
+                let reason = "no route".to_owned();
+                s.connection_lost(channel, ConnectionError::Unreachable { reason }, now);
+                continue;
+            };
+            self.open(id, connection, to);
+        }
+        busy
+    }
+
+    fn open(&mut self, from: ProcessId, connection: Connection, to: ProcessId) {
+        let link = LinkId(self.next_link);
+        self.next_link += 1;
+        let opener = connection.id();
+        let source =
+            self.process(from).config.listen.unwrap_or_else(|| SocketAddr::from(([10, 0, 0, 1], 40_000)));
+        let to_now = self.clock(to);
+        let authority = Arc::clone(&self.process(to).config.authority);
+        let accepted = {
+            let process = self.process_mut(to);
+            process.accepted += 1;
+            process.endpoint.accept(EntityAddr::msgr2(source, 0), authority, to_now)
+        };
+        let acceptor = accepted.id();
+        self.links.insert(link, Link::new((from, opener), (to, acceptor)));
+        let attach = |connection, end| Attached { connection, link, end };
+        self.process_mut(from).connections.insert(opener, attach(connection, Direction::Forth));
+        self.process_mut(to).connections.insert(acceptor, attach(accepted, Direction::Back));
+        self.drain(to);
+    }
+
+    /// One connection's turn: decisions, the session, writing.
+    fn turn(&mut self, id: ProcessId, channel: ChannelId) -> bool {
+        let now = self.clock(id);
+        let process = &mut self.processes[id.0];
+        let Some(attached) = process.connections.get_mut(&channel) else { return false };
+        let connection = &mut attached.connection;
+        let mut busy = false;
+        let mut failed = None;
+        while let Some(request) = connection.poll_request() {
+            busy = true;
+            let existing = match process.endpoint.locate(&request) {
+                Located::Known(session) => process.sessions.get_mut(&session),
+                Located::Unknown => None,
+            };
+            let (decision, fresh) = process.endpoint.decide(request, existing, now);
+            if let Some(session) = fresh {
+                let refused = matches!(decision, Decision::Refuse(_));
+                if !refused {
+                    process.sessions.insert(session.id(), session);
+                }
+            }
+            if let Err(error) = connection.handle_decision(decision, now) {
+                failed = Some(error);
+                break;
+            }
+        }
+        while let Some(event) = connection.poll_event() {
+            match event {
+                ConnectionEvent::LearnedAddress(address) => process.endpoint.learn_address(address),
+                ConnectionEvent::RaiseGlobalSeq(seq) => process.endpoint.raise_global_seq(seq),
+                _ => {}
+            }
+        }
+        if failed.is_none() {
+            if let Some(session) = connection.session().and_then(|s| process.sessions.get_mut(&s)) {
+                failed = connection.sync(session, now).err();
+            }
+        }
+        if let Some(error) = failed {
+            self.close(id, channel, error);
+            return true;
+        }
+        busy |= self.write(id, channel);
+        let ended = self.process(id).connections.get(&channel).and_then(|a| a.connection.poll_end().cloned());
+        if let Some(error) = ended {
+            self.close(id, channel, error);
+            return true;
+        }
+        busy
+    }
+
+    /// Moves what a connection lends onto its link, as far as there is room.
+    fn write(&mut self, id: ProcessId, channel: ChannelId) -> bool {
+        let mut busy = false;
+        loop {
+            let now = self.clock(id);
+            let delay = self.delay();
+            let piece = self.rng.random_range(1..=self.weather.piece_bytes_max);
+            let process = &mut self.processes[id.0];
+            let Some(attached) = process.connections.get_mut(&channel) else { return busy };
+            let Some(link) = self.links.get_mut(&attached.link) else { return busy };
+            let room = self.weather.window_bytes.saturating_sub(link.in_flight(attached.end)).min(piece);
+            let mut bytes = Vec::new();
+            {
+                let mut slices: [IoSlice<'_>; 16] = std::array::from_fn(|_| IoSlice::new(&[]));
+                let filled = attached.connection.poll_write(&mut slices);
+                for slice in &slices[..filled] {
+                    let len = slice.len().min(room - bytes.len());
+                    bytes.extend_from_slice(&slice[..len]);
+                }
+            }
+            if bytes.is_empty() {
+                return busy;
+            }
+            attached.connection.handle_written(bytes.len(), now);
+            link.put(attached.end, bytes, self.now + delay);
+            busy = true;
+        }
+    }
+
+    /// Takes what sessions have for their application.
+    fn collect(&mut self, id: ProcessId) -> bool {
+        let process = &mut self.processes[id.0];
+        let mut busy = false;
+        for (session_id, session) in &mut process.sessions {
+            while let Some(event) = session.poll_event() {
+                if matches!(event, SessionEvent::Ended(_)) {
+                    process.endpoint.forget(*session_id);
+                }
+                process.events.push((*session_id, event));
+                busy = true;
+            }
+            while let Some((message, taken)) = session.poll_revocation() {
+                process.revocations.push((*session_id, message, taken));
+                busy = true;
+            }
+            while process.takes_messages {
+                let Some(received) = session.poll_message() else { break };
+                process.delivered.push((*session_id, received));
+                busy = true;
+            }
+        }
+        busy
+    }
+
+    /// A connection of this process is over: its session learns why, and the other end will see the link close.
+    pub fn close(&mut self, id: ProcessId, channel: ChannelId, error: ConnectionError) {
+        let now = self.clock(id);
+        let delay = self.delay();
+        let process = &mut self.processes[id.0];
+        let Some(attached) = process.connections.remove(&channel) else { return };
+        if let Some(session) = attached.connection.session().and_then(|s| process.sessions.get_mut(&s)) {
+            session.connection_lost(channel, error.clone(), now);
+        }
+        process.ended.push((channel, error));
+        if let Some(link) = self.links.get_mut(&attached.link) {
+            link.close(attached.end, self.now + delay);
+            if link.is_finished() {
+                self.links.remove(&attached.link);
+            }
+        }
+    }
+}
+
+/// Rounds in which a process must come to rest; more means that it talks to itself.
+const DRAIN_ROUNDS_MAX: u32 = 10_000;
