@@ -436,12 +436,14 @@ impl FrameDecoder {
         }
         self.expect_large = true;
         self.need = 0;
-        let sums = (!sealed).then(|| match (lands, self.revision) {
-            (true, _) => Sums::new(3),
-            (false, Revision::V1) => Sums::new(1),
-            (false, Revision::V0) => Sums::new(0),
-        });
-        let mut direct = if let (true, Some(landing)) = (lands, rest.landing.take()) {
+        let first = match (lands, self.revision) {
+            (true, _) => 3,
+            (false, Revision::V1) => 1,
+            (false, Revision::V0) => 0,
+        };
+        let sums = (!sealed).then(|| Sums::new(first));
+        let lands = if lands { rest.landing.take() } else { None };
+        let mut direct = if let Some(landing) = lands {
             let mut front_middle = self.take(rest.head + front_middle);
             front_middle.advance(rest.head);
             Box::new(Direct {

@@ -61,7 +61,7 @@ impl Mode {
 fn drain(out: &mut OutBuf, step: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while !out.is_empty() {
-        let mut slices = [const { std::io::IoSlice::new(&[]) }; 5];
+        let mut slices = [std::io::IoSlice::new(&[]); 5];
         let count = out.slices(&mut slices);
         assert!(count > 0, "something waits but nothing is lent");
         let mut taken = 0;

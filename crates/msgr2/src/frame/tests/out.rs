@@ -12,7 +12,7 @@ fn large_segments_are_not_copied_in_crc_mode() {
         let message = message(1, 10, 0, REFERENCE_BYTES_MIN);
         let mut out = OutBuf::new();
         encode(&mut mode.encoder(), &message, &mut out);
-        let mut slices = [const { std::io::IoSlice::new(&[]) }; 5];
+        let mut slices = [std::io::IoSlice::new(&[]); 5];
         assert_eq!(out.slices(&mut slices), 3);
         assert_eq!(slices[1].as_ptr(), message.data.as_ptr());
     }
@@ -28,7 +28,7 @@ fn a_frame_of_which_nothing_was_written_is_taken_back_without_a_trace() {
         let mark = encode(&mut encoder, &large(2), &mut out);
         encode(&mut encoder, &large(3), &mut out);
         // Lending is not writing.
-        let mut slices = [const { std::io::IoSlice::new(&[]) }; 2];
+        let mut slices = [std::io::IoSlice::new(&[]); 2];
         assert_eq!(out.slices(&mut slices), 2);
         out.advance(5);
         assert_eq!(out.abort(mark), Abort::Removed);
@@ -46,7 +46,7 @@ fn the_only_frame_taken_back_leaves_nothing() {
     let mark = encode(&mut CRC_V1.encoder(), &large(1), &mut out);
     assert_eq!(out.abort(mark), Abort::Removed);
     assert!(out.is_empty());
-    let mut slices = [const { std::io::IoSlice::new(&[]) }; 2];
+    let mut slices = [std::io::IoSlice::new(&[]); 2];
     assert_eq!(out.slices(&mut slices), 0);
     assert_eq!(out.queued_total(), 0);
 }
@@ -66,7 +66,7 @@ fn a_frame_that_was_begun_is_aborted_and_the_next_one_arrives() {
             drop(message);
             let mut bytes = Vec::new();
             while bytes.len() < written {
-                let mut slices = [const { std::io::IoSlice::new(&[]) }; 4];
+                let mut slices = [std::io::IoSlice::new(&[]); 4];
                 assert!(out.slices(&mut slices) > 0);
                 let len = slices[0].len().min(written - bytes.len());
                 bytes.extend_from_slice(&slices[0][..len]);
@@ -97,7 +97,7 @@ fn a_frame_that_was_begun_is_aborted_and_the_next_one_arrives() {
 fn the_checksums_of_an_aborted_frame_match_its_zeros() {
     let mut out = OutBuf::new();
     let mark = encode(&mut CRC_V1.encoder(), &message(1, 0, 0, 50_000), &mut out);
-    let mut slices = [const { std::io::IoSlice::new(&[]) }; 4];
+    let mut slices = [std::io::IoSlice::new(&[]); 4];
     assert_eq!(out.slices(&mut slices), 3);
     let mut bytes = slices[0].to_vec();
     bytes.extend_from_slice(&slices[1][..100]);
