@@ -51,6 +51,16 @@ struct Pipe {
     /// The reader does not read for now.
     paused: bool,
     passed: u64,
+    /// Everything ever written, for tests that look for frames; None: nobody looks.
+    tape: Option<Vec<u8>>,
+    /// Nothing arrives beyond this many bytes, until let go.
+    hold_at: Option<u64>,
+}
+
+impl Pipe {
+    fn is_held(&self) -> bool {
+        self.hold_at.is_some_and(|at| self.passed >= at)
+    }
 }
 
 /// What arrives next.
@@ -115,6 +125,9 @@ impl Link {
         if pipe.end.is_some() || pipe.deaf {
             return;
         }
+        if let Some(tape) = &mut pipe.tape {
+            tape.extend_from_slice(&bytes);
+        }
         pipe.in_flight += bytes.len();
         // A stream does not overtake itself.
         let at = pipe.pieces.back().map_or(at, |(last, _)| at.max(*last));
@@ -145,7 +158,7 @@ impl Link {
             .into_iter()
             .filter_map(|direction| {
                 let pipe = &self.pipes[direction.index()];
-                if pipe.deaf || pipe.silent || pipe.paused {
+                if pipe.deaf || pipe.silent || pipe.paused || pipe.is_held() {
                     return None;
                 }
                 pipe.pieces.front().map(|(at, _)| *at).or(pipe.end).map(|at| (at, direction))
@@ -155,11 +168,17 @@ impl Link {
 
     pub(crate) fn take(&mut self, direction: Direction) -> Option<Arrival> {
         let pipe = &mut self.pipes[direction.index()];
-        let Some((_, mut bytes)) = pipe.pieces.pop_front() else {
+        let Some((at, mut bytes)) = pipe.pieces.pop_front() else {
             pipe.end?;
             pipe.deaf = true;
             return Some(Arrival::End);
         };
+        let free = pipe.hold_at.map_or(u64::MAX, |hold| hold.saturating_sub(pipe.passed));
+        if (bytes.len() as u64) > free {
+            // The conversion cannot fail: `free` is below a length.
+            let held = bytes.split_off(usize::try_from(free).unwrap_or(bytes.len()));
+            pipe.pieces.push_front((at, held));
+        }
         pipe.in_flight -= bytes.len();
         let breaks = pipe.cut_after.is_some_and(|left| left <= bytes.len() as u64);
         if let Some(left) = &mut pipe.cut_after {
@@ -200,5 +219,35 @@ impl Link {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.pipes.iter().all(|pipe| pipe.deaf)
+    }
+
+    // ------------------------------------------------------------------ break-points of tests
+
+    /// Keeps everything that is written from now on, for [`Link::written`].
+    pub fn tap(&mut self) {
+        for pipe in &mut self.pipes {
+            pipe.tape.get_or_insert_default();
+        }
+    }
+
+    /// Everything written in this direction since [`Link::tap`], arrived or not.
+    #[must_use]
+    pub fn written(&self, direction: Direction) -> &[u8] {
+        self.pipes[direction.index()].tape.as_deref().unwrap_or_default()
+    }
+
+    /// Lets only the first `at` bytes of this direction arrive, counted from its beginning; what follows waits, and so
+    /// does the news of the end. None lets go.
+    pub fn hold_at(&mut self, direction: Direction, at: Option<u64>) {
+        self.pipes[direction.index()].hold_at = at;
+    }
+
+    /// The reader of this direction learns at `at` that the link is gone; what it wrote before still arrives.
+    pub fn sever(&mut self, direction: Direction, at: Instant) {
+        let pipe = &mut self.pipes[direction.index()];
+        pipe.pieces.clear();
+        pipe.in_flight = 0;
+        pipe.paused = false;
+        pipe.end = Some(at);
     }
 }

@@ -166,6 +166,8 @@ pub struct World {
     pub unreachable: Vec<(ProcessId, ProcessId)>,
     /// Addresses that lead elsewhere: a relay, NAT, a moved service.
     pub routes: BTreeMap<SocketAddr, ProcessId>,
+    /// New links keep what is written on them ([`Link::tap`]).
+    pub tapped: bool,
     next_link: u64,
     steps: u64,
 }
@@ -182,6 +184,7 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             unreachable: Vec::new(),
             routes: BTreeMap::new(),
+            tapped: false,
             next_link: 0,
             steps: 0,
         }
@@ -559,7 +562,11 @@ impl World {
             process.endpoint.accept(EntityAddr::msgr2(source, 0), authority, to_now)
         };
         let acceptor = accepted.id();
-        self.links.insert(link, Link::new((from, opener), (to, acceptor)));
+        let mut fresh = Link::new((from, opener), (to, acceptor));
+        if self.tapped {
+            fresh.tap();
+        }
+        self.links.insert(link, fresh);
         let attach = |connection, end| Attached { connection, link, end };
         self.process_mut(from).connections.insert(opener, attach(connection, Direction::Forth));
         self.process_mut(to).connections.insert(acceptor, attach(accepted, Direction::Back));
