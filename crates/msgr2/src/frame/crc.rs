@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn pieces_add_up_to_the_whole_at_every_split() {
-        let bytes: Vec<u8> = (0..1500u32).map(|at| (at * at >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..1500u32).map(|at| ((at * at) >> 3) as u8).collect();
         for len in [0, 1, 7, 8, 41, 64, 143, 144, 255, 1024, 1500] {
             let bytes = &bytes[..len];
             assert_eq!(segment(bytes), raw_slow(SEGMENT_SEED, bytes), "{len}");

@@ -94,7 +94,9 @@ fn epilogue(status: u8) -> Vec<u8> {
 #[test]
 fn the_examples_of_msgr2_1_secure() {
     let end = epilogue(0x0e);
-    let frames: [(&[usize], &[usize], Vec<Vec<u8>>); 6] = [
+    // Segments, the sealed messages they make, and what those say.
+    type Example = (&'static [usize], &'static [usize], Vec<Vec<u8>>);
+    let frames: [Example; 6] = [
         (&[0, 0, 0, 0], &[96], vec![[preamble(&[0]), padding(48)].concat()]),
         (&[20, 0, 0, 0], &[96], vec![[preamble(&[20]), seg(0xa1, 20), padding(28)].concat()]),
         (
