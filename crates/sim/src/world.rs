@@ -388,7 +388,9 @@ impl World {
         self.now = self.now.max(end);
     }
 
-    fn next_time(&self) -> Option<Instant> {
+    /// When the next thing happens, if anything ever does.
+    #[must_use]
+    pub fn next_time(&self) -> Option<Instant> {
         let delivery = self.links.values().filter_map(|l| l.next_event().map(|(t, _)| t)).min();
         let timer = (0..self.processes.len()).filter_map(|i| self.next_timer(ProcessId(i))).min();
         [delivery, timer].into_iter().flatten().min()

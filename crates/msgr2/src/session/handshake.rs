@@ -126,6 +126,8 @@ impl Session {
         self.peer.addresses = ident.addresses.clone();
         self.peer.number = ident.global_id;
         self.server_cookie = ident.cookie;
+        // What the peer dialled before it answered us is older than this session (Ceph: `handle_server_ident`).
+        self.peer_global_seq = ident.global_seq;
         self.features = ident.features_supported & intro.features_supported;
         self.adopt_lossy(ident.flags & IDENT_FLAG_LOSSY != 0);
         self.inbox.reset();

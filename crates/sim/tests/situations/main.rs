@@ -1,0 +1,6 @@
+//! Situations: each test is one that the specification draws or that Ceph's own messenger tests name, with what each
+//! end must have done and seen on the way.
+
+mod common;
+mod lossless;
+mod lossy;
