@@ -6,7 +6,9 @@ use crate::error::{ConnectionError, EndReason};
 use crate::frame::MessageFrame;
 use crate::ids::ChannelId;
 use crate::message::{Message, Received};
-use outlast_session::{AcceptError, Budget, Convention, Inclusive64, Instant, LossReason, Pulled, Verdict};
+use outlast_session::{
+    AcceptError, Budget, Convention, Inclusive64, Instant, LossReason, MessageId, Verdict,
+};
 
 impl Session {
     /// Whether this connection is the one that carries the session.
@@ -96,15 +98,18 @@ impl Session {
         self.throttle.budget()
     }
 
-    /// Gives the next message its number.
-    pub(crate) fn pull(&mut self) -> Option<Pulled<Message>> {
-        let pulled = self.outbox.pull()?;
-        self.counters.messages_sent += 1;
-        self.counters.bytes_sent += pulled.message.payload_len() as u64;
-        if pulled.replay {
-            self.counters.replayed += 1;
-        }
-        Some(pulled)
+    /// Gives the next message its number and lends it to `take`.
+    pub(crate) fn pull_with<R>(
+        &mut self,
+        take: impl FnOnce(u64, MessageId, &Message, bool) -> R,
+    ) -> Option<R> {
+        let counters = &mut self.counters;
+        self.outbox.pull_with(|ordinal, id, message, replay| {
+            counters.messages_sent += 1;
+            counters.bytes_sent += message.payload_len() as u64;
+            counters.replayed += u64::from(replay);
+            take(ordinal, id, message, replay)
+        })
     }
 
     /// What an acknowledgement says now.

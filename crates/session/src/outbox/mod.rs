@@ -196,31 +196,41 @@ impl<M: Payload + Clone> Outbox<M> {
     /// Takes what is to be written next: what must be replayed first, then the oldest message of the most urgent
     /// class, which gets the next number.
     pub fn pull(&mut self) -> Option<Pulled<M>> {
+        self.pull_with(|ordinal, id, message, replay| Pulled {
+            ordinal,
+            id,
+            message: message.clone(),
+            replay,
+        })
+    }
+
+    /// As [`Outbox::pull`], and lends the message to `take` (number, id, message, whether it is a replay) instead of
+    /// copying it: for who can write it at once.
+    pub fn pull_with<R>(&mut self, take: impl FnOnce(u64, MessageId, &M, bool) -> R) -> Option<R> {
         if self.cursor < self.unacked.len() {
-            return self.pull_replay();
+            return self.pull_replay(take);
         }
         let ordinal = self.sent_count();
         let kept = self.lanes.pop()?;
         let id = MessageId { generation: self.generation, priority: kept.priority, index: kept.index };
         let message = match self.delivery {
             Delivery::Lossless => {
-                let message = kept.message.clone()?;
                 self.unacked_len += 1;
                 self.unacked_bytes += kept.cost;
                 self.cursor += 1;
                 self.unacked.push_back(kept);
-                message
+                self.unacked.back()?.message.as_ref()?
             }
             Delivery::Lossy => {
                 self.base += 1;
-                kept.message?
+                &kept.message?
             }
         };
-        Some(Pulled { ordinal, id, message, replay: false })
+        Some(take(ordinal, id, message, false))
     }
 
     #[cold]
-    fn pull_replay(&mut self) -> Option<Pulled<M>> {
+    fn pull_replay<R>(&mut self, take: impl FnOnce(u64, MessageId, &M, bool) -> R) -> Option<R> {
         // No hole is the last one (see `forget`), so there is always something behind it.
         while self.unacked.get(self.cursor).is_some_and(|sent| sent.message.is_none()) {
             self.cursor += 1;
@@ -228,12 +238,12 @@ impl<M: Payload + Clone> Outbox<M> {
         let ordinal = self.base + self.cursor as u64;
         let sent = self.unacked.get(self.cursor)?;
         let id = MessageId { generation: self.generation, priority: sent.priority, index: sent.index };
-        let message = sent.message.clone()?;
+        let taken = take(ordinal, id, sent.message.as_ref()?, true);
         self.cursor += 1;
         if self.delivery == Delivery::Lossy {
             self.drop_front(self.cursor);
         }
-        Some(Pulled { ordinal, id, message, replay: true })
+        Some(taken)
     }
 
     /// The peer says that it holds the first `count` messages of the stream: all whose number is below. Frees them
