@@ -1,2 +1,102 @@
 //! The command `outlast`.
-fn main() {}
+
+// A program at a terminal, not a pure crate: it reads clocks and the system's randomness.
+#![allow(clippy::disallowed_methods)]
+#![forbid(unsafe_code)]
+
+mod clock;
+mod exit;
+mod keyring;
+mod probe;
+mod random;
+mod term;
+mod units;
+
+use clap::{ArgAction, Parser, Subcommand};
+use exit::{Context as _, EXIT_CODES_HELP, Outcome};
+use std::process::ExitCode;
+
+const ABOUT: &str = "\
+A session that outlasts its connections: messages and files arrive once and in order, whatever happens to the link.
+
+Outlast speaks msgr2, Ceph's protocol, at both ends. A session goes on over the next connection when one is lost; what was
+not acknowledged is sent again, what came twice is dropped.";
+
+const EXAMPLES: &str = "\
+Examples:
+  See it work on this machine, with a link that is cut again and again:
+    outlast demo
+
+  Offer a folder, and copy to it and from it:
+    outlast serve --dir /srv/files
+    outlast copy photos/ server:/
+    outlast copy server:/photos/2026 .
+
+  What does this Ceph monitor speak?
+    outlast probe 10.0.0.1:3300
+
+`outlast COMMAND --help` says more.";
+
+#[derive(Debug, Parser)]
+#[command(name = "outlast", version, about, long_about = ABOUT, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Say more on stderr: -v what happens, -vv why, -vvv every frame (or set RUST_LOG)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Probe(probe::ProbeArgs),
+    Keyring(keyring::KeyringArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging(cli.verbose);
+    match run(cli.command) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit().into()
+        }
+    }
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
+        Command::Keyring(args) => keyring::run(args),
+        Command::Probe(args) => block_on(probe::run(args)),
+    }
+}
+
+/// Runs what waits for sockets.
+fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("cannot start")?;
+    let outcome = runtime.block_on(command);
+    // Threads that wait for a disk or a terminal are not worth waiting for.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Logs go to stderr: errors only, unless `-v` or `RUST_LOG` ask for more.
+fn start_logging(verbose: u8) {
+    use std::io::IsTerminal as _;
+    use tracing_subscriber::EnvFilter;
+    let level = match verbose {
+        0 => "error",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(directives) if !directives.is_empty() => EnvFilter::new(directives),
+        Ok(_) | Err(_) => EnvFilter::new(level),
+    };
+    let colours = term::colours(std::io::stderr().is_terminal());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+}
