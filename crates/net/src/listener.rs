@@ -115,18 +115,13 @@ impl Listener {
         loop {
             match self.accept_once().await {
                 Ok(accepted) => return accepted,
-                Err(error) => match error.kind() {
-                    io::ErrorKind::ConnectionAborted
-                    | io::ErrorKind::ConnectionReset
-                    | io::ErrorKind::NotConnected
-                    | io::ErrorKind::InvalidInput => {
-                        tracing::debug!(address = %self.address, %error, "a newcomer left")
-                    }
-                    _ => {
-                        tracing::warn!(address = %self.address, %error, "cannot take a connection in");
-                        tokio::time::sleep(EXHAUSTED_PAUSE).await;
-                    }
-                },
+                Err(error) if is_newcomers(&error) => {
+                    tracing::debug!(address = %self.address, %error, "a newcomer left");
+                }
+                Err(error) => {
+                    tracing::warn!(address = %self.address, %error, "cannot take a connection in");
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
             }
         }
     }
@@ -144,6 +139,12 @@ impl Listener {
             }
         }
     }
+}
+
+/// The newcomer is gone; nothing is wrong at this end.
+fn is_newcomers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
+    [ConnectionAborted, ConnectionReset, InvalidInput, NotConnected].contains(&error.kind())
 }
 
 /// A socket's file that nobody listens on.

@@ -282,6 +282,12 @@ impl Connection {
         self.round_trip
     }
 
+    /// Reading stopped because the application is behind: synchronise again once it has taken something.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.decoder.is_paused()
+    }
+
     /// Bytes that wait to be written.
     #[must_use]
     pub fn out_len(&self) -> usize {

@@ -160,6 +160,8 @@ pub struct Session {
     pub(crate) inbox: Inbox,
     throttle: Throttle,
     inbound: VecDeque<Received>,
+    /// So many messages at the front of `inbound` were not claimed by [`Session::poll_claimed`].
+    unclaimed: usize,
     events: VecDeque<SessionEvent>,
     backoff: Backoff,
     lifetime: LifetimeTimer,
@@ -201,6 +203,7 @@ impl Session {
             inbox,
             throttle: Throttle::new(config.inbound),
             inbound: VecDeque::new(),
+            unclaimed: 0,
             events: VecDeque::new(),
             backoff: Backoff::new(config.backoff),
             lifetime: LifetimeTimer::new(config.lifetime, now),
@@ -246,6 +249,18 @@ impl Session {
     #[must_use]
     pub const fn features(&self) -> u64 {
         self.features
+    }
+
+    /// Where it dials, if it does.
+    #[must_use]
+    pub const fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
+    /// It takes messages to send: it is neither over nor closing.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state != SessionState::Closed && self.intent == Intent::Open
     }
 
     /// Why it ended, once it has.
@@ -299,7 +314,7 @@ impl Session {
     /// [`SendError::Full`] when the bounds of the queue are reached, [`SendError::Closed`] when the session is over or
     /// closing, [`SendError::TooLarge`] for what no peer would take; all give the message back.
     pub fn send(&mut self, message: Message, now: Instant) -> Result<MessageId, SendError> {
-        if self.state == SessionState::Closed || self.intent != Intent::Open {
+        if !self.is_open() {
             return Err(SendError::Closed(message));
         }
         let limits = Limits::READY;
@@ -480,8 +495,31 @@ impl Session {
     /// The next message for the application. Taking it frees its share of the inbound bounds.
     pub fn poll_message(&mut self) -> Option<Received> {
         let received = self.inbound.pop_front()?;
+        self.unclaimed = self.unclaimed.saturating_sub(1);
         self.throttle.release(1, received.message.payload_len());
         Some(received)
+    }
+
+    /// The next message that `wanted` claims, out of turn: a reply that somebody waits for should not stand behind
+    /// requests that nobody takes. Each message is shown once; what is not claimed comes by
+    /// [`Session::poll_message`]. Taking it frees its share of the inbound bounds.
+    pub fn poll_claimed(&mut self, mut wanted: impl FnMut(&Message) -> bool) -> Option<Received> {
+        while let Some(received) = self.inbound.get(self.unclaimed) {
+            if wanted(&received.message) {
+                let received = self.inbound.remove(self.unclaimed)?;
+                self.throttle.release(1, received.message.payload_len());
+                return Some(received);
+            }
+            self.unclaimed += 1;
+        }
+        None
+    }
+
+    /// At least half of the inbound bounds is free: time to go on reading after a pause.
+    #[must_use]
+    pub fn inbound_is_low(&self) -> bool {
+        let ThrottleLimits { messages_max, bytes_max } = self.config.inbound;
+        self.throttle.messages() <= messages_max / 2 && self.throttle.bytes() <= bytes_max / 2
     }
 
     /// Messages that wait for the application.

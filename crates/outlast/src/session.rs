@@ -1,0 +1,217 @@
+//! A session, as its user holds it.
+
+use crate::core::Core;
+use crate::error::{ConnectError, SendError, TrySendError};
+use crate::event::Events;
+use crate::options::DRAIN_MAX;
+use crate::receipt::Receipt;
+use crate::recv::{self, Receiving};
+use crate::send::{self, Sending};
+use crate::stats::{PeerInfo, Stats, Status};
+use crate::wait::Place;
+use outlast_cephx::EntityName;
+use outlast_msgr2::{EndReason, Message, SessionId};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+/// One end of a session. Clones are handles of the same session; every method can be called from any task, and every
+/// future can be dropped at any time.
+///
+/// Dropping the last handle closes the session as [`Session::close`] does, in the background. Receipts and events do
+/// not count.
+#[derive(Debug)]
+pub struct Session {
+    core: Arc<Core>,
+}
+
+impl Clone for Session {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.core))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.core.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.core.change(|locked, now| locked.session.close(now, DRAIN_MAX));
+        }
+    }
+}
+
+impl Session {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        core.handles.fetch_add(1, Ordering::AcqRel);
+        Self { core }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Its name in this process; it never travels.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.core.id
+    }
+
+    /// Who is at the other end. [`Session::peer_info`] says whether the name is proven.
+    #[must_use]
+    pub fn peer(&self) -> EntityName {
+        self.core.lock().peer()
+    }
+
+    /// What is known of the other end.
+    #[must_use]
+    pub fn peer_info(&self) -> PeerInfo {
+        self.core.peer_info()
+    }
+
+    // ------------------------------------------------------------------ sending
+
+    /// Queues a message, once there is room for it; those who wait are served in turn. From then on it is the
+    /// session's: it is sent, and sent again over every new connection until the peer has acknowledged it.
+    ///
+    /// Cancel-safe: a future dropped before it is ready has not queued the message, which is dropped with it.
+    ///
+    /// # Errors
+    /// The session is over or closing, or the message too large; it comes back.
+    pub async fn send(&self, message: Message) -> Result<Receipt, SendError> {
+        send::send(&self.core, message).await
+    }
+
+    /// Queues a message if there is room for it now and nobody waits for that room.
+    ///
+    /// # Errors
+    /// There is no room, the session is over or closing, or the message too large; it comes back.
+    pub fn try_send(&self, message: Message) -> Result<Receipt, TrySendError> {
+        let id = Sending::new(&self.core, message).now()?;
+        Ok(Receipt::new(Arc::clone(&self.core), id))
+    }
+
+    // ------------------------------------------------------------------ receiving
+
+    /// The next message, once there is one: in the order in which the peer numbered them, each once. None when the
+    /// session is over and everything that came was taken; [`Session::end`] says why.
+    ///
+    /// Replies to calls do not come here. Several tasks may receive, and each message goes to one of them.
+    ///
+    /// Cancel-safe: a future dropped before it is ready has taken nothing.
+    pub async fn recv(&self) -> Option<Message> {
+        Receiving::new(&self.core).await
+    }
+
+    /// The next message, if there is one now.
+    #[must_use]
+    pub fn try_recv(&self) -> Option<Message> {
+        recv::take_one(&self.core)
+    }
+
+    /// Waits for a message as [`Session::recv`] does, and takes up to `max` that are there by then. Returns how many
+    /// were appended to `into`; 0 when the session is over, or if `max` is 0.
+    ///
+    /// Cancel-safe: a future dropped before it is ready has taken nothing.
+    pub async fn recv_many(&self, into: &mut Vec<Message>, max: usize) -> usize {
+        if max == 0 {
+            return 0;
+        }
+        let Some(first) = self.recv().await else { return 0 };
+        into.push(first);
+        1 + recv::take(&self.core, max - 1, into)
+    }
+
+    // ------------------------------------------------------------------ the session as a whole
+
+    /// What happens to the session, from the oldest event that is remembered.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events::new(Arc::clone(&self.core))
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.core.status()
+    }
+
+    /// What it has done, how much waits, and what was agreed.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// Why it ended, once it has.
+    #[must_use]
+    pub fn end(&self) -> Option<EndReason> {
+        self.core.lock().session.end().cloned()
+    }
+
+    /// Waits until the session was established for the first time.
+    ///
+    /// # Errors
+    /// It ended before.
+    pub async fn connected(&self) -> Result<(), ConnectError> {
+        let mut watch = Watch { core: &self.core, place: None };
+        poll_fn(|cx| {
+            let mut locked = self.core.lock();
+            if locked.was_connected() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(reason) = locked.session.end() {
+                return Poll::Ready(Err(ConnectError::Ended(reason.clone())));
+            }
+            locked.watchers.enter(&mut watch.place, cx.waker());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits until the session is over.
+    pub async fn ended(&self) -> EndReason {
+        let mut watch = Watch { core: &self.core, place: None };
+        poll_fn(|cx| {
+            let mut locked = self.core.lock();
+            if let Some(reason) = locked.session.end() {
+                return Poll::Ready(reason.clone());
+            }
+            locked.watchers.enter(&mut watch.place, cx.waker());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Ends the session in order: takes nothing more to send, and waits until everything is acknowledged, for at most
+    /// [`DRAIN_MAX`]. Says how it ended: [`EndReason::Closed`] if nothing was lost.
+    ///
+    /// Dropping the future does not stop the closing.
+    pub async fn close(&self) -> EndReason {
+        self.close_within(DRAIN_MAX).await
+    }
+
+    /// As [`Session::close`], with a bound of one's own. Zero is [`Session::abort`].
+    pub async fn close_within(&self, drain_max: Duration) -> EndReason {
+        self.core.change(|locked, now| locked.session.close(now, drain_max));
+        self.ended().await
+    }
+
+    /// Ends the session at once. What is not acknowledged is lost with it; what came in can still be received.
+    pub fn abort(&self) {
+        self.core.change(|locked, _| locked.session.abort());
+    }
+}
+
+/// A place among those who wait for something to happen to the session.
+struct Watch<'a> {
+    core: &'a Core,
+    place: Option<Place>,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.core.lock().watchers.leave(place);
+        }
+    }
+}
