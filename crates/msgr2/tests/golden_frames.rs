@@ -1,5 +1,7 @@
 //! What real Ceph daemons and clients said, decoded and encoded again to the very bytes (`golden/README.md`).
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its captures has failed")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +19,9 @@ fn golden() -> PathBuf {
 /// The directories of all captured connections.
 fn connections() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for case in fs::read_dir(golden()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+    for case in
+        fs::read_dir(golden()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
+    {
         let inner = fs::read_dir(case).unwrap().map(|entry| entry.unwrap().path());
         found.extend(inner.filter(|path| path.join("client.bin").exists()));
     }
@@ -81,7 +85,8 @@ fn spoken(path: &Path, algorithm: Option<Algorithm>, sealed_after: Option<usize>
                 spoken.sealed = bytes.len() - consumed;
                 return spoken;
             }
-            let Some(frame) = decoder.next(&mut AdmitAll).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+            let Some(frame) =
+                decoder.next(&mut AdmitAll).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
             else {
                 break;
             };
@@ -121,8 +126,10 @@ fn agreed(connection: &Path) -> (Option<Algorithm>, Option<(usize, usize)>) {
                 // The client speaks in the clear as long as it says HELLO and proves itself.
                 let client = fs::read(connection.join("client.bin")).unwrap();
                 let (mut at, mut frames) = (26, 0);
-                while matches!(Tag::from_wire(client[at]), Some(Tag::Hello | Tag::AuthRequest | Tag::AuthRequestMore))
-                    && client[at + 1] == 1
+                while matches!(
+                    Tag::from_wire(client[at]),
+                    Some(Tag::Hello | Tag::AuthRequest | Tag::AuthRequestMore)
+                ) && client[at + 1] == 1
                     && client.len() > at + 32
                     && client[at + 27] == 0
                 {

@@ -2,6 +2,7 @@
 
 mod body;
 mod direct;
+mod fast;
 mod incoming;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -283,6 +284,12 @@ impl FrameDecoder {
                 self.stage = Stage::Admit(preamble);
                 return Ok(None);
             }
+            if let Some(total) = self.short_way(&preamble) {
+                return match self.opener {
+                    None => self.take_short_way(&preamble, total, landing),
+                    Some(_) => self.take_short_way_sealed(&preamble, total, landing),
+                };
+            }
         }
         self.head(preamble, landing)
     }
@@ -391,12 +398,7 @@ impl FrameDecoder {
             plain.compressed = false;
             return self.deliver(&plain, Some(header), [const { Bytes::new() }; SEGMENTS_MAX]).map(Some);
         }
-        let data_len = preamble.len(3);
-        let landing = if data_len > 0 && !preamble.compressed {
-            landing.buffer(&header, data_len).filter(|buffer| buffer.len() >= data_len)
-        } else {
-            None
-        };
+        let landing = if preamble.compressed { None } else { fast::ask(landing, &header, preamble.len(3)) };
         let rest = if sealed { preamble.rest_secure_v1() } else { preamble.rest_crc_v1() };
         self.rest(Rest { preamble, header: Some(header), landing, head, rest })
     }
