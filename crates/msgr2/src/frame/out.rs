@@ -135,8 +135,10 @@ impl OutBuf {
 
     /// Queues bytes that are no frame: the banner.
     pub fn push_raw(&mut self, bytes: &[u8]) {
-        self.room(bytes.len()).copy_from_slice(bytes);
-        self.commit(bytes.len());
+        if !bytes.is_empty() {
+            self.room(bytes.len()).copy_from_slice(bytes);
+            self.commit(bytes.len());
+        }
     }
 
     /// Keeps a copy of everything that is queued from here on.
@@ -347,13 +349,15 @@ impl OutBuf {
     #[cold]
     fn make_room(&mut self, len: usize) {
         let waiting = self.tail - self.head;
+        // Grown before it is half full of what waits: what is moved to its beginning is less than what is appended
+        // before that happens again.
+        let roomy = 2 * waiting + len <= self.scratch.len();
         self.scratch.copy_within(self.head..self.tail, 0);
         self.base += self.head as u64;
         self.head = 0;
         self.tail = waiting;
-        if self.scratch.len() < waiting + len {
-            let size = (waiting + len).max(SCRATCH_BYTES_MIN).max(2 * waiting);
-            self.scratch.resize(size, 0);
+        if !roomy {
+            self.scratch.resize((2 * waiting + len).next_multiple_of(SCRATCH_BYTES_MIN), 0);
         }
     }
 

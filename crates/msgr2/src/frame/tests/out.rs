@@ -147,3 +147,28 @@ fn a_transcript_is_bounded() {
     out.push_raw(&[0]);
     assert_eq!(out.take_transcript(), Err(TranscriptOverflow { limit: TRANSCRIPT_BYTES_MAX }));
 }
+
+#[test]
+fn the_scratch_keeps_its_order_when_it_is_moved_and_grown() {
+    let mut out = OutBuf::new();
+    let mut pushed = Vec::new();
+    let mut written = Vec::new();
+    for round in 0..3000usize {
+        let bytes = payload(round * 37 % 500, round as u32);
+        out.push_raw(&bytes);
+        pushed.extend_from_slice(&bytes);
+        if round % 3 != 0 {
+            let mut slices = [std::io::IoSlice::new(&[]); 2];
+            if out.slices(&mut slices) > 0 {
+                let len = slices[0].len().min(round * 91 % 700);
+                written.extend_from_slice(&slices[0][..len]);
+                out.advance(len);
+            }
+        }
+        assert_eq!(out.len(), pushed.len() - written.len());
+    }
+    written.extend(drain(&mut out, 100));
+    assert_eq!(written, pushed);
+    out.push_raw(&[]);
+    assert_eq!(out.slices(&mut [std::io::IoSlice::new(&[])]), 0);
+}
