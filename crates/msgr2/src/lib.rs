@@ -35,5 +35,5 @@ pub use error::{ConnectionError, EndReason, Fault};
 pub use ids::{ChannelId, SessionId};
 pub use message::{Message, Received};
 pub use policy::Policy;
-pub use session::handshake::{FEATURE_MSG_ADDR2, FEATURES_SUPPORTED};
+pub use session::handshake::{FEATURE_MSG_ADDR2, FEATURES_CEPH, FEATURES_SUPPORTED};
 pub use session::{Matching, SendError, Session, SessionConfig, SessionEvent, SessionState, Target};

@@ -11,6 +11,9 @@ use rand::Rng;
 /// Ceph features (`src/include/ceph_features.h`) that this end has: MSG_ADDR2, without which no ident can be written,
 /// and what goes with the encoding of its addresses (SERVER_NAUTILUS and its incarnation mask).
 pub const FEATURES_SUPPORTED: u64 = FEATURE_MSG_ADDR2 | 1 << 2 | 1 << 28 | 1 << 57;
+/// What clients of Ceph 16 to 20 have: a daemon turns away whoever lacks what it requires of a client. The bits speak of
+/// the encoding of messages, which is the application's.
+pub const FEATURES_CEPH: u64 = 0x3f01_cfbf_fffd_ffff;
 /// Addresses in the form that msgr2 uses.
 pub const FEATURE_MSG_ADDR2: u64 = 1 << 59;
 
