@@ -4,11 +4,15 @@
 #![allow(clippy::disallowed_methods)]
 #![forbid(unsafe_code)]
 
+mod access;
+mod bench;
 mod clock;
 mod exit;
 mod keyring;
 mod probe;
+mod process;
 mod random;
+mod signals;
 mod term;
 mod units;
 
@@ -51,7 +55,16 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Probe(probe::ProbeArgs),
+    Bench(bench::BenchArgs),
     Keyring(keyring::KeyringArgs),
+    #[command(hide = true, name = process::CHILD_COMMAND)]
+    ChildProcess(ChildArgs),
+}
+
+/// A process that another one of this program started.
+#[derive(Debug, clap::Args)]
+struct ChildArgs {
+    role: String,
 }
 
 fn main() -> ExitCode {
@@ -69,7 +82,19 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Outcome {
     match command {
         Command::Keyring(args) => keyring::run(args),
+        Command::Bench(args) => block_on(bench::run(args)),
+        Command::ChildProcess(args) => child(&args.role),
         Command::Probe(args) => block_on(probe::run(args)),
+    }
+}
+
+/// What a process does that another one of this program started.
+fn child(role: &str) -> Outcome {
+    let reporter = process::Reporter::new();
+    match role {
+        "bench-server" => block_on(bench::server_process(process::receive_task()?, reporter)),
+        "bench-client" => block_on(bench::client_process(process::receive_task()?, reporter)),
+        _ => Err(exit::Failure::usage("this command is for outlast's own use")),
     }
 }
 
