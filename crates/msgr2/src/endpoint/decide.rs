@@ -10,8 +10,8 @@ use crate::error::{ConnectionError, EndReason};
 use crate::ids::{ChannelId, SessionId};
 use crate::session::{Matching, Peer, Session, SessionConfig, SessionState};
 use crate::wire::{
-    ClientIdent, Control, EntityAddr, IDENT_FLAG_LOSSY, IdentMissingFeatures, ServerIdent, SessionReconnect,
-    SessionReconnectOk, SessionReset, SessionRetry, SessionRetryGlobal, Wait,
+    AddrVec, ClientIdent, Control, EntityAddr, IDENT_FLAG_LOSSY, IdentMissingFeatures, ServerIdent,
+    SessionReconnect, SessionReconnectOk, SessionReset, SessionRetry, SessionRetryGlobal, Wait,
 };
 use outlast_cephx::{EntityName, EntityType};
 use outlast_session::{Convention, Inclusive64, Instant, LossReason};
@@ -197,7 +197,7 @@ impl Endpoint {
         let both_cookies = session.server_cookie != 0 && session.client_cookie != 0 && ident.cookie != 0;
         let other_cookie = both_cookies && session.client_cookie != ident.cookie;
         let settled = matches!(session.state, SessionState::Ready { .. } | SessionState::Standby);
-        if session.peer_global_seq > ident.global_seq {
+        if session.peer_global_seq > ident.global_seq && same_incarnation(session, ident) {
             // 3. An unsettled session of an incarnation that is gone.
             if other_cookie && !settled {
                 return self.replace(request, ident, session, config, now);
@@ -239,7 +239,9 @@ impl Endpoint {
 
     /// The connection opened by the lower end survives.
     fn newcomer_wins(&self, request: &SessionRequest, theirs: &EntityAddr, session: &Session) -> bool {
-        if session.policy().server || !session.state.is_dialling() {
+        // A connection that is under way may win; one that this end only means to open may never come through, and the
+        // newcomer is here (Ceph PR 27359: two peers of which only one can reach the other).
+        if session.policy().server || !matches!(session.state, SessionState::Connecting { .. }) {
             return true;
         }
         match (session.config.matching, &request.name) {
@@ -373,11 +375,25 @@ fn decide_reconnect(
         return Decision::Reply(SessionRetry { connect_seq: session.connect_seq }.into());
     }
     // 8. Both ends reconnect at once.
-    if session.connect_seq == reconnect.connect_seq
-        && !endpoint.newcomer_wins(request, &reconnect.addresses.msgr2(), session)
-    {
-        session.promised = true;
-        return Decision::Reply(Wait.into());
+    if session.connect_seq == reconnect.connect_seq {
+        match session.state {
+            // Ours: one of the two has come through already, so this one was sent before it. It may be long dead: a
+            // newcomer that is alive comes again with a higher number (Ceph goes by the addresses here, and lets a dead
+            // connection of the lower one take a live session over).
+            SessionState::Ready { .. } if !session.policy().server => {
+                return Decision::Reply(SessionRetry { connect_seq: session.connect_seq }.into());
+            }
+            SessionState::Ready { .. }
+            | SessionState::Pausing { .. }
+            | SessionState::Connecting { .. }
+            | SessionState::Standby
+            | SessionState::Waiting { .. }
+            | SessionState::Closed => {}
+        }
+        if !endpoint.newcomer_wins(request, &reconnect.addresses.msgr2(), session) {
+            session.promised = true;
+            return Decision::Reply(Wait.into());
+        }
     }
     // 9. It goes on.
     session.outbox.rewind();
@@ -393,6 +409,17 @@ fn decide_reconnect(
     }
     let ok = SessionReconnectOk { msg_seq: session.ack_seq() };
     Decision::Accept { session: session.id, answer: Answer::ReconnectOk(ok) }
+}
+
+/// Whether the newcomer is the process that this session knows, and not one that was started since: only then can the
+/// counters of their attempts be compared. Matched by address it always is, because the nonce is part of the address;
+/// matched by name a restarted peer would be kept out until it has tried as often as the one before it (Ceph PR 64122).
+fn same_incarnation(session: &Session, ident: &ClientIdent) -> bool {
+    let nonce = |addresses: &AddrVec| addresses.0.first().map(|a| a.nonce);
+    match session.config.matching {
+        Matching::Address => true,
+        Matching::Identity => nonce(&session.peer.addresses) == nonce(&ident.addresses),
+    }
 }
 
 /// The name claimed by type and number must be the one that the credential is for (spec: "mask this against what the

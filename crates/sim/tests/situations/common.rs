@@ -45,6 +45,9 @@ pub(crate) enum Fault {
     Hold,
     /// As `Hold`, but its writer learns that the link is gone: it may dial again while the other still waits.
     Stall,
+    /// It is lost and its reader learns that the link is gone, while its writer hears of nothing until
+    /// [`Stage::let_go`].
+    Vanish,
 }
 
 /// What one end has done and seen, for comparison as a whole.
@@ -83,7 +86,6 @@ struct Break {
 /// A frame, or a banner, that was written.
 #[derive(Debug)]
 struct Written {
-    link: LinkId,
     by: ProcessId,
     point: Point,
     /// Of a frame of the message-flow handshake.
@@ -345,11 +347,6 @@ impl Stage {
         assert_eq!(self.seen(self.b), b, "at the other end b");
     }
 
-    /// How often a frame of this kind was written by a process.
-    pub(crate) fn count(&self, by: ProcessId, tag: Tag) -> usize {
-        self.written.iter().filter(|w| w.by == by && w.point == Point::Frame(tag)).count()
-    }
-
     /// The payloads of the frames of this kind that a process wrote, in order.
     pub(crate) fn controls(&self, by: ProcessId, tag: Tag) -> impl Iterator<Item = Control> + use<'_> {
         self.written
@@ -379,11 +376,6 @@ impl Stage {
         })
     }
 
-    /// Links on which something was written.
-    pub(crate) fn links_used(&self) -> usize {
-        self.written.iter().map(|w| w.link).collect::<std::collections::BTreeSet<_>>().len()
-    }
-
     /// Reads what was written since the last look, and sets the faults that it meets.
     fn scan(&mut self) {
         let links: Vec<_> = self.world.links.keys().copied().collect();
@@ -408,7 +400,7 @@ impl Stage {
                 }
                 Point::Frame(_) | Point::Banner => Vec::new(),
             };
-            self.written.push(Written { link: id, by, point, payload });
+            self.written.push(Written { by, point, payload });
             self.meet(id, direction, by, point, start as u64, (start + len) as u64);
         }
     }
@@ -431,6 +423,12 @@ impl Stage {
                 Fault::Stall => {
                     link.hold_at(direction, Some(start));
                     link.sever(direction.reverse(), now);
+                }
+                Fault::Vanish => {
+                    let back = direction.reverse();
+                    link.sever(direction, now);
+                    link.hold_at(back, Some(link.passed(back)));
+                    fault.hit = Some((id, back));
                 }
             }
         }

@@ -2,5 +2,10 @@
 //! end must have done and seen on the way.
 
 mod common;
+mod identity;
 mod lossless;
 mod lossy;
+mod peers;
+mod races;
+mod spec;
+mod stale;
