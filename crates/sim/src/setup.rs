@@ -75,7 +75,7 @@ pub fn process(
         Security::None => (Authority::None, Credential::None { name: name.clone(), global_id: 0 }),
         Security::Crc | Security::Secure => {
             let mut keys = KeyTable::default();
-            for known in ["client.a", "client.b", "osd.1", "osd.2", "mon.1"] {
+            for known in ["client.a", "client.b", "client.c", "osd.1", "osd.2", "osd.3", "mon.1"] {
                 let known: EntityName = known.parse().expect("a name of a test");
                 keys.0.insert(known.clone(), key_of(&known));
             }

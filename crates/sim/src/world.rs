@@ -5,7 +5,9 @@
 //! a driver does in production, [`World`] does here: it carries bytes, locks nothing, and polls in the order of their
 //! contract.
 
+use crate::bugs::Planted;
 use crate::link::{Arrival, Direction, Link, LinkId};
+use crate::watch::{Watch, party};
 use outlast_cephx::EntityName;
 use outlast_msgr2::connection::State;
 use outlast_msgr2::wire::EntityAddr;
@@ -17,7 +19,7 @@ use outlast_msgr2::{
 use outlast_session::{Instant, MessageId, StreamChannel};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -150,6 +152,21 @@ impl Default for Weather {
     }
 }
 
+/// What may befall a new link, by chance.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hazards {
+    /// So many in a hundred break after a while.
+    pub cut_percent: u32,
+    /// Within so many bytes of one of their directions.
+    pub cut_bytes_max: u64,
+    /// So many in a hundred fall silent in one direction or both, at once.
+    pub silent_percent: u32,
+    /// So many pieces in ten thousand are held up, and all behind them.
+    pub late_per_myriad: u32,
+    /// For at most so long.
+    pub late_max: Duration,
+}
+
 /// Everything. See the [module](self).
 pub struct World {
     /// World time.
@@ -168,6 +185,18 @@ pub struct World {
     pub routes: BTreeMap<SocketAddr, ProcessId>,
     /// New links keep what is written on them ([`Link::tap`]).
     pub tapped: bool,
+    /// What may befall new links.
+    pub hazards: Hazards,
+    /// Links from the first to the second open and carry nothing: a peer that lost its power, a firewall that drops.
+    pub blackholes: Vec<(ProcessId, ProcessId)>,
+    /// Every link comes from another address, as behind NAT or in a moving client.
+    pub roaming: bool,
+    /// Processes whose authority does not know yet: see [`World::authorities_answer`].
+    pub busy_authorities: BTreeSet<ProcessId>,
+    /// Writes down what is seen.
+    pub watch: Option<Box<Watch>>,
+    /// A bug that is put in on purpose.
+    pub planted: Option<Planted>,
     next_link: u64,
     steps: u64,
 }
@@ -185,6 +214,12 @@ impl World {
             unreachable: Vec::new(),
             routes: BTreeMap::new(),
             tapped: false,
+            hazards: Hazards::default(),
+            blackholes: Vec::new(),
+            roaming: false,
+            busy_authorities: BTreeSet::new(),
+            watch: None,
+            planted: None,
             next_link: 0,
             steps: 0,
         }
@@ -202,14 +237,23 @@ impl World {
 
     /// The process dies with everything it knew and starts again; what it had seen is returned.
     pub fn restart(&mut self, id: ProcessId) -> Process {
-        let links: Vec<_> = self.process(id).connections.values().map(|a| a.link).collect();
-        for link in links {
+        let links: Vec<_> = self.process(id).connections.values().map(|a| (a.link, a.end)).collect();
+        for (link, end) in links {
             self.cut(link);
+            let at = self.now;
+            if let Some(link) = self.links.get_mut(&link) {
+                // Nothing of it reaches the next life, which gives the same names to other connections.
+                link.close(end, at);
+            }
         }
         let config = self.process(id).config.clone();
         let incarnation = self.process(id).incarnation + 1;
         let fresh = Process::new(config, incarnation, &mut self.rng);
-        std::mem::replace(&mut self.processes[id.0], fresh)
+        let mut dead = std::mem::replace(&mut self.processes[id.0], fresh);
+        if let Some(watch) = &mut self.watch {
+            watch.died(id, &mut dead);
+        }
+        dead
     }
 
     /// A process.
@@ -259,7 +303,11 @@ impl World {
         let process = self.process_mut(from);
         let session = process.endpoint.connect(target, config, now);
         let id = session.id();
-        process.sessions.insert(id, session);
+        let incarnation = process.incarnation;
+        if let Some(watch) = &mut self.watch {
+            watch.opened(from, incarnation, &session);
+        }
+        self.process_mut(from).sessions.insert(id, session);
         self.drain(from);
         id
     }
@@ -351,18 +399,36 @@ impl World {
             .filter_map(|i| self.next_timer(ProcessId(i)).map(|t| (t, ProcessId(i))))
             .min();
         self.steps += 1;
-        match (delivery, timer) {
+        let happened = match (delivery, timer) {
             (Some((at, link, direction)), timer) if timer.is_none_or(|(t, _)| at <= t) => {
-                self.now = self.now.max(at);
+                self.set_now(at);
                 self.deliver(link, direction);
                 true
             }
             (_, Some((at, process))) => {
-                self.now = self.now.max(at);
+                self.set_now(at);
                 self.time_out(process);
                 true
             }
             (_, None) => false,
+        };
+        self.look();
+        happened
+    }
+
+    pub(crate) fn set_now(&mut self, at: Instant) {
+        self.now = self.now.max(at);
+        if let Some(watch) = &mut self.watch {
+            watch.now = self.now;
+        }
+    }
+
+    /// Lets the onlooker see what receipts say.
+    pub(crate) fn look(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            for (index, process) in self.processes.iter().enumerate() {
+                watch.look(ProcessId(index), process, self.steps);
+            }
         }
     }
 
@@ -385,7 +451,7 @@ impl World {
         while self.next_time().is_some_and(|t| t <= end) {
             self.step();
         }
-        self.now = self.now.max(end);
+        self.set_now(end);
     }
 
     /// When the next thing happens, if anything ever does.
@@ -399,13 +465,21 @@ impl World {
     /// The next deadline of a process, in world time.
     fn next_timer(&self, id: ProcessId) -> Option<Instant> {
         let process = self.process(id);
-        let connections = process.connections.values().filter_map(|a| a.connection.poll_timeout());
+        let connections = process
+            .connections
+            .values()
+            .filter(|a| !self.is_without_deadline(a))
+            .filter_map(|a| a.connection.poll_timeout());
         let sessions = process.sessions.values().filter_map(Session::poll_timeout);
         let own = connections.chain(sessions).min()?;
         Some(
             Instant::from_nanos(own.as_nanos().saturating_sub(process.clock_ahead.as_nanos() as u64))
                 .max(self.now),
         )
+    }
+
+    fn is_without_deadline(&self, attached: &Attached) -> bool {
+        self.planted.as_ref().is_some_and(|p| p.has_no_deadline(attached.connection.state()))
     }
 
     fn time_out(&mut self, id: ProcessId) {
@@ -423,6 +497,10 @@ impl World {
             .map(|(id, _)| *id)
             .collect();
         for channel in due {
+            let process = &self.processes[id.0];
+            if process.connections.get(&channel).is_some_and(|a| self.is_without_deadline(a)) {
+                continue;
+            }
             let Some(attached) = self.process_mut(id).connections.get_mut(&channel) else { continue };
             if let Err(error) = attached.connection.handle_timeout(now) {
                 self.close(id, channel, error);
@@ -470,7 +548,8 @@ impl World {
         bytes: &[u8],
     ) {
         let now = self.clock(id);
-        let mut rest = bytes;
+        let stale = self.planted.as_mut().and_then(|p| p.left_over(id, channel, bytes));
+        let mut rest = stale.as_deref().unwrap_or(bytes);
         while !rest.is_empty() {
             let Some(attached) = self.process_mut(id).connections.get_mut(&channel) else { return };
             let buffer = attached.connection.poll_read();
@@ -480,6 +559,7 @@ impl World {
                 if let Some(link) = self.links.get_mut(&link) {
                     link.put_back(direction, rest.to_vec(), at);
                 }
+                self.meet("reading paused by the throttle");
                 return;
             }
             let len = buffer.len().min(rest.len());
@@ -495,6 +575,9 @@ impl World {
 
     /// Connections that read again after a pause.
     fn resume_reading(&mut self, id: ProcessId) {
+        if self.planted.as_ref().is_some_and(Planted::never_reads_again) {
+            return;
+        }
         for attached in self.processes[id.0].connections.values_mut() {
             let Some(link) = self.links.get_mut(&attached.link) else { continue };
             let inward = attached.end.reverse();
@@ -531,9 +614,11 @@ impl World {
             .filter_map(|s| s.poll_dial(now).map(|address| (s.id(), address)))
             .collect();
         let busy = !wanting.is_empty();
+        let mut unreachable = false;
         for (session, address) in wanting {
             let to = address.socket_addr().and_then(|a| self.routes.get(&a).copied());
-            let reachable = to.filter(|to| !self.unreachable.contains(&(id, *to)));
+            let forgotten = self.planted.as_ref().is_some_and(|p| p.forgets_to_dial(id, session));
+            let reachable = to.filter(|to| !self.unreachable.contains(&(id, *to)) && !forgotten);
             let credential = self.process(id).config.credential.clone();
             let process = self.process_mut(id);
             process.dialled += 1;
@@ -542,10 +627,14 @@ impl World {
             let channel = connection.id();
             let Some(to) = reachable else {
                 let reason = "no route".to_owned();
+                unreachable = true;
                 s.connection_lost(channel, ConnectionError::Unreachable { reason }, now);
                 continue;
             };
             self.open(id, connection, to);
+        }
+        if unreachable {
+            self.meet("no route");
         }
         busy
     }
@@ -554,10 +643,17 @@ impl World {
         let link = LinkId(self.next_link);
         self.next_link += 1;
         let opener = connection.id();
-        let source =
+        let mut source =
             self.process(from).config.listen.unwrap_or_else(|| SocketAddr::from(([10, 0, 0, 1], 40_000)));
+        if self.roaming {
+            source = SocketAddr::from(([10, 1, self.rng.random(), self.rng.random()], self.rng.random()));
+        }
         let to_now = self.clock(to);
-        let authority = Arc::clone(&self.process(to).config.authority);
+        let authority = if self.busy_authorities.contains(&to) {
+            Arc::new(Authority::Busy)
+        } else {
+            Arc::clone(&self.process(to).config.authority)
+        };
         let accepted = {
             let process = self.process_mut(to);
             process.accepted += 1;
@@ -568,11 +664,59 @@ impl World {
         if self.tapped {
             fresh.tap();
         }
+        self.befall(&mut fresh, from, to);
         self.links.insert(link, fresh);
         let attach = |connection, end| Attached { connection, link, end };
         self.process_mut(from).connections.insert(opener, attach(connection, Direction::Forth));
         self.process_mut(to).connections.insert(acceptor, attach(accepted, Direction::Back));
         self.drain(to);
+    }
+
+    /// What the weather and chance do to a new link.
+    fn befall(&mut self, link: &mut Link, from: ProcessId, to: ProcessId) {
+        if self.blackholes.contains(&(from, to)) {
+            link.silence(Direction::Forth);
+            link.silence(Direction::Back);
+            self.meet("link black from the beginning");
+        }
+        let hazards = self.hazards;
+        if hazards.cut_percent > 0 && self.rng.random_range(0..100) < hazards.cut_percent {
+            let direction = if self.rng.random() { Direction::Forth } else { Direction::Back };
+            link.cut_after(direction, self.rng.random_range(0..=hazards.cut_bytes_max));
+            self.meet("link cut");
+        }
+        if hazards.silent_percent > 0 && self.rng.random_range(0..100) < hazards.silent_percent {
+            let which = self.rng.random_range(0..3);
+            if which != 1 {
+                link.silence(Direction::Forth);
+            }
+            if which != 0 {
+                link.silence(Direction::Back);
+            }
+            self.meet("link half-open");
+        }
+    }
+
+    pub(crate) fn meet(&mut self, what: &str) {
+        if let Some(watch) = &mut self.watch {
+            watch.situations.meet(what);
+        }
+    }
+
+    /// The authorities that were busy know now: the requests that waited are tried again.
+    pub fn authorities_answer(&mut self) {
+        for id in std::mem::take(&mut self.busy_authorities) {
+            let now = self.clock(id);
+            let authority = Arc::clone(&self.process(id).config.authority);
+            let channels: Vec<_> = self.process(id).connections.keys().copied().collect();
+            for channel in channels {
+                let Some(attached) = self.processes[id.0].connections.get_mut(&channel) else { continue };
+                if let Err(error) = attached.connection.retry_authentication(Arc::clone(&authority), now) {
+                    self.close(id, channel, error);
+                }
+            }
+            self.drain(id);
+        }
     }
 
     /// One connection's turn: decisions, the session, writing.
@@ -585,14 +729,27 @@ impl World {
         let mut failed = None;
         while let Some(request) = connection.poll_request() {
             busy = true;
-            let existing = match process.endpoint.locate(&request) {
+            let mut existing = match process.endpoint.locate(&request) {
                 Located::Known(session) => process.sessions.get_mut(&session),
                 Located::Unknown => None,
             };
+            let before = existing.as_ref().map(|s| (s.id(), s.state()));
+            if self.planted.as_ref().is_some_and(|p| p.overlooks(before.map(|(_, state)| state))) {
+                existing = None;
+            }
             let (decision, fresh) = process.endpoint.decide(request, existing, now);
+            if let Some(planted) = &mut self.planted {
+                planted.decided(id, before.map(|(session, _)| session), &decision);
+            }
+            if let Some(watch) = &mut self.watch {
+                watch.decided(before.map(|(_, state)| state), &decision);
+            }
             if let Some(session) = fresh {
                 let refused = matches!(decision, Decision::Refuse(_));
                 if !refused {
+                    if let Some(watch) = &mut self.watch {
+                        watch.opened(id, process.incarnation, &session);
+                    }
                     process.sessions.insert(session.id(), session);
                 }
             }
@@ -610,7 +767,12 @@ impl World {
         }
         if failed.is_none() {
             if let Some(session) = connection.session().and_then(|s| process.sessions.get_mut(&s)) {
+                let before = (session.inbound_len(), session.counters(), connection.out_len());
                 failed = connection.sync(session, now).err();
+                if let Some(watch) = &mut self.watch {
+                    let at = party(id, process.incarnation, session.id());
+                    watch.synced(at, session, before, connection.out_len());
+                }
             }
         }
         if let Some(error) = failed {
@@ -650,8 +812,25 @@ impl World {
                 return busy;
             }
             attached.connection.handle_written(bytes.len(), now);
-            link.put(attached.end, bytes, self.now + delay);
             busy = true;
+            let mut at = self.now + delay;
+            let hazards = self.hazards;
+            if hazards.late_per_myriad > 0 && self.rng.random_range(0..10_000) < hazards.late_per_myriad {
+                at += hazards.late_max.mul_f64(self.rng.random());
+                if let Some(watch) = &mut self.watch {
+                    watch.situations.meet("delay spike");
+                }
+            }
+            if let Some(planted) = &mut self.planted {
+                let (forth, back) = planted.tap(attached.link, attached.end, id, &bytes);
+                bytes = forth;
+                if !back.is_empty() {
+                    link.put(attached.end.reverse(), back, self.now);
+                }
+            }
+            if !bytes.is_empty() {
+                link.put(attached.end, bytes, at);
+            }
         }
     }
 
@@ -664,15 +843,27 @@ impl World {
                 if matches!(event, SessionEvent::Ended(_)) {
                     process.endpoint.forget(*session_id);
                 }
+                if self.planted.as_ref().is_some_and(|p| p.swallows(&event)) {
+                    continue;
+                }
+                if let Some(watch) = &mut self.watch {
+                    watch.happened(party(id, process.incarnation, *session_id), &event);
+                }
                 process.events.push((*session_id, event));
                 busy = true;
             }
             while let Some((message, taken)) = session.poll_revocation() {
+                if let Some(watch) = &mut self.watch {
+                    watch.revoked(party(id, process.incarnation, *session_id), message, taken);
+                }
                 process.revocations.push((*session_id, message, taken));
                 busy = true;
             }
             while process.takes_messages {
                 let Some(received) = session.poll_message() else { break };
+                if let Some(watch) = &mut self.watch {
+                    watch.delivered(party(id, process.incarnation, *session_id), &received, true);
+                }
                 process.delivered.push((*session_id, received));
                 busy = true;
             }
@@ -686,6 +877,12 @@ impl World {
         let delay = self.delay();
         let process = &mut self.processes[id.0];
         let Some(attached) = process.connections.remove(&channel) else { return };
+        if let Some(planted) = &mut self.planted {
+            planted.closed(id, channel, attached.connection.session());
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.connection_ended(attached.connection.state(), &error);
+        }
         if let Some(session) = attached.connection.session().and_then(|s| process.sessions.get_mut(&s)) {
             session.connection_lost(channel, error.clone(), now);
         }
