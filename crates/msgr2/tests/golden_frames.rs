@@ -2,26 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its captures has failed")]
 
+mod capture;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use capture::{bytes_of, cases};
 use outlast_msgr2::compress::{Algorithm, Compressor, Decompressor};
 use outlast_msgr2::frame::{AdmitAll, FrameDecoder, FrameEncoder, Incoming, Limits, OutBuf, Revision, Tag};
 use outlast_msgr2::wire::{
     BANNER_PREFIX_BYTES, Banner, ConnectionMode, Control, FEATURE_COMPRESSION, FEATURE_REVISION_1,
 };
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
-
-/// The directories of all captured connections.
+/// The directories of all captured connections of msgr2.1.
 fn connections() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for case in
-        fs::read_dir(golden()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
-    {
+    let of_revision_0 = cases("rev0-");
+    for case in cases("").into_iter().filter(|path| path.is_dir() && !of_revision_0.contains(path)) {
         let inner = fs::read_dir(case).unwrap().map(|entry| entry.unwrap().path());
         found.extend(inner.filter(|path| path.join("client.bin").exists()));
     }
@@ -166,15 +164,7 @@ fn encode(frame: &Incoming, encoder: &mut FrameEncoder) -> Vec<u8> {
         }
         Incoming::Aborted { .. } => panic!("Ceph aborts no frames"),
     }
-    let mut bytes = Vec::new();
-    while !out.is_empty() {
-        let mut slices = [std::io::IoSlice::new(&[]); 8];
-        let count = out.slices(&mut slices);
-        let before = bytes.len();
-        slices[..count].iter().for_each(|slice| bytes.extend_from_slice(slice));
-        out.advance(bytes.len() - before);
-    }
-    bytes
+    bytes_of(&mut out)
 }
 
 #[test]
