@@ -91,6 +91,9 @@ struct Turn<'a, C, H> {
     armed: Option<Instant>,
 }
 
+/// Turns that a connection takes before the other tasks of its thread get theirs.
+const TURNS_MAX: u32 = 64;
+
 /// Why the loop ends.
 enum Stop<E> {
     Channel(E),
@@ -113,7 +116,14 @@ enum Read {
 
 impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
     fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<(DriveEnd<C::Error>, bool)> {
+        let mut turns = 0;
         loop {
+            turns += 1;
+            if turns > TURNS_MAX {
+                // Others want to run, too.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let now = self.clock.now();
             let again = match self.turn(cx, now) {
                 Ok(again) => again,

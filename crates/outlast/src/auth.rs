@@ -66,6 +66,7 @@ impl fmt::Debug for Auth {
 /// A messenger's credentials and its own ticket secrets, made at its start: tickets of an earlier life are refused.
 pub(crate) struct Guard {
     means: Means,
+    want: ServiceMask,
     issuer: Mutex<Issuer>,
 }
 
@@ -75,12 +76,13 @@ struct Issuer {
 }
 
 impl Guard {
-    pub(crate) fn new(auth: &Auth, clock: &Clock) -> Result<Self, BuildError> {
+    /// `want`: the services that tickets are asked for, where a monitor lets us in.
+    pub(crate) fn new(auth: &Auth, want: ServiceMask, clock: &Clock) -> Result<Self, BuildError> {
         let mut rng = random()?;
         // Only this process ever opens what is sealed with them.
         let secrets = TicketSecrets::generate(KeyType::Aes256k, ServiceMask::NONE, date(clock), &mut rng);
         let issuer = Issuer { secrets: Arc::new(secrets), rng };
-        Ok(Self { means: auth.0.clone(), issuer: Mutex::new(issuer) })
+        Ok(Self { means: auth.0.clone(), want, issuer: Mutex::new(issuer) })
     }
 
     /// What a connection that comes in now is judged by.
@@ -112,7 +114,7 @@ impl Guard {
             }
         };
         let now = date(clock);
-        Ok(Credential::Key { name: name.clone(), key, want: ServiceMask::NONE, previous: None, now })
+        Ok(Credential::Key { name: name.clone(), key, want: self.want, previous: None, now })
     }
 }
 

@@ -4,11 +4,11 @@ use crate::auth::{Auth, Guard, random};
 use crate::error::BuildError;
 use crate::messenger::{Inner, Messenger};
 use crate::options::SessionOptions;
-use outlast_cephx::{EntityName, EntityType};
+use outlast_cephx::{EntityName, EntityType, ServiceMask};
 use outlast_msgr2::compress::Algorithm;
 use outlast_msgr2::connection::FEATURE_OUTLAST_CLOSE;
 use outlast_msgr2::wire::{AddrVec, ConnectionMode, EntityAddr, FEATURE_REVISION_1};
-use outlast_msgr2::{ConnectionConfig, Endpoint, EndpointConfig, Matching};
+use outlast_msgr2::{ConnectionConfig, Endpoint, EndpointConfig, FEATURE_MSG_ADDR2, FEATURES_CEPH, Matching};
 use outlast_net::{Clock, HALF_OPEN_MAX, HalfOpen};
 use outlast_session::LivenessConfig;
 use rand::Rng;
@@ -44,6 +44,7 @@ pub struct Builder {
     connection: ConnectionConfig,
     nonce: Option<u32>,
     advertise: AddrVec,
+    features: Option<(u64, u64)>,
     accept_queue: usize,
     half_open_max: usize,
     clock: Clock,
@@ -66,6 +67,7 @@ impl Builder {
             connection,
             nonce: None,
             advertise: AddrVec::default(),
+            features: None,
             accept_queue: ACCEPT_QUEUE_MAX,
             half_open_max: HALF_OPEN_MAX,
             clock: Clock::new(),
@@ -144,6 +146,14 @@ impl Builder {
         self
     }
 
+    /// The Ceph features (`src/include/ceph_features.h`) that the encoding of the application's messages can keep up
+    /// with, and those that it needs of the peer. Towards Ceph [`FEATURES_CEPH`] and MSG_ADDR2 unless told otherwise.
+    #[must_use]
+    pub fn features(mut self, supported: u64, required: u64) -> Self {
+        self.features = Some((supported, required));
+        self
+    }
+
     /// A daemon's number, where its name does not say it.
     #[must_use]
     pub fn number(mut self, number: i64) -> Self {
@@ -199,6 +209,15 @@ impl Builder {
             Profile::Outlast => (Matching::Identity, vec![ConnectionMode::SECURE]),
             Profile::Ceph => (Matching::Address, vec![ConnectionMode::SECURE, ConnectionMode::CRC]),
         };
+        let features = match (self.features, self.profile) {
+            (Some(features), Profile::Outlast | Profile::Ceph) => Some(features),
+            (None, Profile::Ceph) => Some((FEATURES_CEPH, FEATURE_MSG_ADDR2)),
+            (None, Profile::Outlast) => None,
+        };
+        if let Some((supported, required)) = features {
+            connection.features_supported = supported;
+            connection.features_required = required;
+        }
         if self.profile == Profile::Outlast {
             connection.msgr2_supported |= FEATURE_OUTLAST_CLOSE;
         }
@@ -231,7 +250,11 @@ impl Builder {
             accepted,
             accepted_default: self.accepted.config(matching),
         };
-        let guard = Guard::new(&auth, &self.clock)?;
+        let want = match self.profile {
+            Profile::Outlast => ServiceMask::NONE,
+            Profile::Ceph => ServiceMask::MON | ServiceMask::MDS | ServiceMask::OSD | ServiceMask::MGR,
+        };
+        let guard = Guard::new(&auth, want, &self.clock)?;
         let inner = Inner::new(
             self.name,
             Endpoint::new(config, seed),

@@ -1,6 +1,6 @@
 //! The owner of one connection: brings it together with the endpoint and with its session.
 
-use crate::core::Core;
+use crate::core::{Core, Targets};
 use crate::landing::Runway;
 use crate::messenger::Inner;
 use crate::session::Session;
@@ -101,7 +101,7 @@ impl Carrier {
             }
         };
         if let Some(session) = fresh {
-            let core = table.new_core(inner, session, Vec::new(), inner.own_credential(), now);
+            let core = table.new_core(inner, session, Targets::default(), inner.own_credential(), now);
             core.lock().claimed = connection.authenticated().map(|a| a.client.clone());
             tokio::spawn(crate::keeper::keep(Arc::clone(&core)));
             inner.offer(Session::new(core));

@@ -11,6 +11,8 @@ use crate::receipt::{Receipts, Revocations};
 use crate::stats::Agreed;
 use crate::wait::{RoomQueue, WaitList, wake};
 use outlast_cephx::{EntityName, EntityType};
+use outlast_msgr2::connection::State;
+use outlast_msgr2::wire::EntityAddr;
 use outlast_msgr2::{ChannelId, Connection, ConnectionError, Credential, EndReason, Session, SessionId};
 use outlast_msgr2::{SessionEvent as CoreEvent, SessionState};
 use outlast_net::{Address, Exchange};
@@ -22,12 +24,20 @@ use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::Notify;
 
+/// Where a session dials.
+#[derive(Debug, Default)]
+pub(crate) struct Targets {
+    /// In the order of the target's addresses; empty for a session that came in.
+    pub(crate) addresses: Vec<Address>,
+    /// What the peer calls itself, if the user said so.
+    pub(crate) known_as: Option<EntityAddr>,
+}
+
 /// One session, as this process shares it.
 pub(crate) struct Core {
     pub(crate) id: SessionId,
     pub(crate) inner: Arc<Inner>,
-    /// Where to dial, in the order of the target's addresses; empty for a session that came in.
-    pub(crate) targets: Vec<Address>,
+    pub(crate) targets: Targets,
     /// Wakes the task that dials and keeps the time.
     pub(crate) keeper: Notify,
     pub(crate) landing: Arc<Landing>,
@@ -58,6 +68,8 @@ pub(crate) struct Locked {
     pub(crate) claimed: Option<EntityName>,
     pub(crate) address: Option<Address>,
     pub(crate) credential: Option<Credential>,
+    /// The nonce of the address that is being dialled.
+    pub(crate) dial_nonce: u32,
 }
 
 /// The connection that carries the session now, as those see it who have something for it.
@@ -105,7 +117,7 @@ impl Core {
     pub(crate) fn new(
         inner: Arc<Inner>,
         session: Session,
-        targets: Vec<Address>,
+        targets: Targets,
         credential: Option<Credential>,
         first_tid: u64,
         now: Instant,
@@ -135,6 +147,7 @@ impl Core {
                 claimed: None,
                 address: None,
                 credential,
+                dial_nonce: 0,
             }),
         }
     }
@@ -189,8 +202,11 @@ impl Core {
             locked.round_trip = connection.round_trip().or(locked.round_trip);
             self.settle(&mut locked, now, wakes);
             // Replies that were handed on may have made room for what the connection stopped reading for.
-            let more =
-                locked.session.outbox().has_work() || (locked.line.paused && locked.session.inbound_is_low());
+            // Before the handshake is through, what waits to be sent is none of this connection's business.
+            let ready = connection.state() == State::Ready;
+            let more = ready
+                && (locked.session.outbox().has_work()
+                    || (locked.line.paused && locked.session.inbound_is_low()));
             synced.map(|()| if more { Exchange::More } else { Exchange::Done })
         };
         wake(wakes);

@@ -65,7 +65,10 @@ fn wish(core: &Core) -> Wish {
         return Wish::Rest;
     }
     let wish = match locked.session.poll_dial(now) {
-        Some(target) => Wish::Dial(core.address_of(&target)),
+        Some(target) => {
+            locked.dial_nonce = target.socket_addr().map_or(0, |_| target.nonce);
+            Wish::Dial(core.address_of(&target))
+        }
         None => Wish::Wait(locked.session.poll_timeout()),
     };
     drop(guard);
@@ -109,7 +112,9 @@ fn begin(core: &Arc<Core>, socket: Option<Socket>, address: Address, failure: Op
     let own = locked.credential.as_ref().map(|c| renewed(c, None, clock));
     let failure = if own.is_none() { Some(ConnectionError::NoCommonMethod) } else { failure };
     let credential = own.unwrap_or(Credential::None { name: core.inner.name.clone(), global_id: 0 });
-    let target = address.ip().map_or(EntityAddr::BLANK, |ip| EntityAddr::msgr2(ip, 0));
+    let nonce = locked.dial_nonce;
+    let dialled = address.ip().map_or(EntityAddr::BLANK, |ip| EntityAddr::msgr2(ip, nonce));
+    let target = core.targets.known_as.unwrap_or(dialled);
     let connection = table.endpoint.dial(&mut locked.session, target, credential, now);
     drop(locked);
     drop(table);
@@ -142,8 +147,12 @@ pub(crate) fn target_of(index: usize, address: &Address) -> EntityAddr {
 impl Core {
     /// The address behind an entry of the target. A peer that came in is dialled where it says that it listens.
     fn address_of(&self, target: &EntityAddr) -> Option<Address> {
-        let own =
-            self.targets.iter().enumerate().find(|(index, address)| target_of(*index, address) == *target);
+        let own = self
+            .targets
+            .addresses
+            .iter()
+            .enumerate()
+            .find(|(index, address)| target_of(*index, address) == *target);
         own.map(|(_, address)| address.clone()).or_else(|| target.socket_addr().map(Address::Ip))
     }
 }

@@ -41,7 +41,7 @@ pub use outlast_cephx::keyring::Entry as KeyringEntry;
 pub use outlast_cephx::{EntityName, EntityType, Key, KeyType, Keyring};
 pub use outlast_msgr2::compress::Algorithm;
 pub use outlast_msgr2::message::priority;
-pub use outlast_msgr2::wire::{AuthMethod, ConnectionMode as Mode};
+pub use outlast_msgr2::wire::{AuthMethod, ConnectionMode as Mode, EntityAddr};
 pub use outlast_msgr2::{ConnectionError, Credential, EndReason, Fault, Message, Policy, SessionId};
 pub use outlast_net::{Address, AddressError, BindError, Clock};
 pub use outlast_session::{

@@ -3,7 +3,7 @@
 use crate::auth::Guard;
 use crate::builder::Builder;
 use crate::carrier::Carrier;
-use crate::core::Core;
+use crate::core::{Core, Targets};
 use crate::error::{ConnectError, ListenError};
 use crate::keeper::{keep, target_of};
 use crate::options::ConnectOptions;
@@ -132,7 +132,7 @@ impl Table {
         &mut self,
         inner: &Arc<Inner>,
         session: outlast_msgr2::Session,
-        targets: Vec<Address>,
+        targets: Targets,
         credential: Option<Credential>,
         now: Instant,
     ) -> Arc<Core> {
@@ -315,7 +315,8 @@ impl Messenger {
             return Err(ConnectError::TooManySessions);
         }
         let session = table.endpoint.connect(target, config, now);
-        let core = table.new_core(inner, session, addresses.to_vec(), Some(credential), now);
+        let targets = Targets { addresses: addresses.to_vec(), known_as: options.known_as };
+        let core = table.new_core(inner, session, targets, Some(credential), now);
         let session = Session::new(Arc::clone(&core));
         drop(table);
         runtime.spawn(keep(core));

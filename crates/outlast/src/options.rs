@@ -1,6 +1,7 @@
 //! How a session is made.
 
 use outlast_cephx::{EntityName, EntityType};
+use outlast_msgr2::wire::EntityAddr;
 use outlast_msgr2::{Credential, Matching, Policy, SessionConfig};
 use outlast_session::{AckPolicy, BackoffConfig, GapPolicy, Lifetime, OutboxLimits, ThrottleLimits};
 use std::time::Duration;
@@ -119,11 +120,19 @@ pub struct ConnectOptions {
     pub(crate) entity_type: Option<EntityType>,
     pub(crate) name: Option<EntityName>,
     pub(crate) credential: Option<Credential>,
+    pub(crate) known_as: Option<EntityAddr>,
 }
 
 impl From<SessionOptions> for ConnectOptions {
     fn from(session: SessionOptions) -> Self {
-        Self { session, within: CONNECT_WITHIN, entity_type: None, name: None, credential: None }
+        Self {
+            session,
+            within: CONNECT_WITHIN,
+            entity_type: None,
+            name: None,
+            credential: None,
+            known_as: None,
+        }
     }
 }
 
@@ -170,6 +179,16 @@ impl ConnectOptions {
     #[must_use]
     pub fn name(mut self, name: EntityName) -> Self {
         self.name = Some(name);
+        self
+    }
+
+    /// What the peer calls itself, if that is not just the address that is dialled. Ceph's daemons refuse whoever calls
+    /// them by another address than their maps have, nonce included (`osd dump` prints them; a monitor's nonce is 0):
+    /// say it here for an OSD or an MDS, and for any daemon that is reached through a relay or a tunnel. Outlast does
+    /// not care.
+    #[must_use]
+    pub fn known_as(mut self, address: EntityAddr) -> Self {
+        self.known_as = Some(address);
         self
     }
 

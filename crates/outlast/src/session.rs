@@ -9,8 +9,8 @@ use crate::recv::{self, Receiving};
 use crate::send::{self, Sending};
 use crate::stats::{PeerInfo, Stats, Status};
 use crate::wait::Place;
-use outlast_cephx::EntityName;
-use outlast_msgr2::{EndReason, Message, SessionId};
+use outlast_cephx::{EntityName, Tickets};
+use outlast_msgr2::{Credential, EndReason, Message, SessionId};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -140,6 +140,15 @@ impl Session {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.core.stats()
+    }
+
+    /// The tickets that the last login at a monitor brought.
+    #[must_use]
+    pub fn tickets(&self) -> Option<Tickets> {
+        match &self.core.lock().credential {
+            Some(Credential::Key { previous, .. }) => previous.as_deref().cloned(),
+            Some(Credential::None { .. } | Credential::Ticket { .. }) | None => None,
+        }
     }
 
     /// Why it ended, once it has.

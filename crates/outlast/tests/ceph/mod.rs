@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Every wait on a real daemon ends here at the latest.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Message types of Ceph (`src/include/ceph_fs.h`): what a client and a monitor or an MDS say in these tests.
 pub const MSG_MON_MAP: u16 = 4;
@@ -86,6 +86,13 @@ impl Cluster {
     pub fn keyring(&self) -> Keyring {
         let text = std::fs::read(self.fact("keyring_all")).expect("the keyring is there");
         Keyring::parse(&text).expect("Ceph writes keyrings that can be read")
+    }
+
+    /// Faults that a daemon has injected into itself, as it notes them in its log.
+    pub fn injected(&self, daemon: &str) -> usize {
+        let log = Path::new(self.fact("logs")).join(format!("{daemon}.log"));
+        let text = std::fs::read(log).expect("the log is there");
+        String::from_utf8_lossy(&text).matches("injecting socket failure").count()
     }
 
     /// A daemon's own address, with its nonce, from the cluster's maps.

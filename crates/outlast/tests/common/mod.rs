@@ -1,6 +1,8 @@
 //! What the tests have in common: two ends with keys or without.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+pub mod relay;
+
 use outlast::{
     Address, Auth, BackoffConfig, Builder, ConnectOptions, EntityName, EntityType, Jitter, Keyring,
     KeyringEntry, Message, Messenger, Session, generate_key,
