@@ -63,8 +63,10 @@
 //! beside this crate's manifest. Linux only.
 
 mod client;
+mod compare;
 pub mod error;
 mod fs;
+mod generate;
 pub mod limits;
 mod link;
 pub mod name;
@@ -82,8 +84,10 @@ pub mod wire;
 use std::sync::Arc;
 
 pub use client::{CopyOptions, CopyRequest, Links, Sync};
+pub use compare::{Comparison, Difference, Differs, compare};
 pub use error::{Failure, Fault, FileError, FileErrorKind, Refusal, Side, TransferError, Violation};
 pub use fs::{Folder, raise_open_files_limit};
+pub use generate::{GenerateError, GenerateOptions, Generated, generate};
 pub use progress::{Progress, Snapshot, Summary};
 pub use server::{ServeOptions, Served};
 pub use wire::Direction;
