@@ -6,7 +6,7 @@ use crate::frame::{Abort, MessageFrame};
 use crate::message::Message;
 use crate::session::Session;
 use crate::wire::{Ack, Close, Control, Keepalive2, Keepalive2Ack, MESSAGE_FLAGS, MessageHeader};
-use outlast_session::{Convention, Inclusive64, Instant, LivenessAction, Pulled};
+use outlast_session::{Budget, Convention, Inclusive64, Instant, LivenessAction, Pulled};
 use std::time::Duration;
 
 /// Messages with at least this much payload are remembered while they are written, so that they can be aborted.
@@ -55,10 +55,18 @@ impl Connection {
     }
 
     pub(super) fn ready_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        match self.liveness.handle_timeout(now) {
+        let action = self.liveness.handle_timeout(now);
+        // Who does not listen cannot tell whether something was said; but goes on saying that he is there.
+        let deaf = self.decoder.is_paused();
+        if deaf && action != LivenessAction::Nothing {
+            self.liveness.handle_heard(now);
+        }
+        match action {
             LivenessAction::Nothing => Ok(()),
-            LivenessAction::SendHeartbeat => self.send(&Keepalive2 { stamp: Self::now_stamp(now) }),
-            LivenessAction::Dead => Err(ConnectionError::Silent),
+            LivenessAction::Dead if !deaf => Err(ConnectionError::Silent),
+            LivenessAction::SendHeartbeat | LivenessAction::Dead => {
+                self.send(&Keepalive2 { stamp: Self::now_stamp(now) })
+            }
         }
     }
 
@@ -111,6 +119,10 @@ impl Connection {
                 session.take_message(frame, now)?;
             }
             self.budget = session.budget();
+            // What was admitted and is still on its way is not among what the session holds.
+            if self.admitted.is_some_and(|len| !self.budget.try_take(len)) {
+                self.budget = Budget::NONE;
+            }
             // Reading stopped for want of budget: what is buffered may go on now.
             if !self.decoder.is_paused() {
                 break;
@@ -186,7 +198,8 @@ impl Connection {
         while let Some(pulled) = self.pulled.pop_front() {
             self.try_encode(|connection| connection.encode_message(pulled.ordinal, &pulled.message));
             if self.ending.is_some() {
-                break;
+                // What cannot be written will be replayed.
+                self.pulled.clear();
             }
         }
         self.pulled_bytes = 0;
