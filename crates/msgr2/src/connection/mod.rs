@@ -129,6 +129,8 @@ pub struct Connection {
     ack_out: Option<u64>,
     ack_timer: Option<Instant>,
     budget: Budget,
+    /// Bytes of the message that was admitted and is still coming in.
+    admitted: Option<usize>,
     buffers: Option<Box<dyn Buffers>>,
     liveness: Liveness,
     round_trip: Option<Duration>,
@@ -214,6 +216,7 @@ impl Connection {
             ack_timer: None,
             // Nothing until the first `sync` has asked the session.
             budget: Budget::NONE,
+            admitted: None,
             buffers: None,
             liveness: Liveness::off(),
             round_trip: None,
@@ -373,6 +376,7 @@ impl Connection {
             let mut gate = Gate {
                 ready: self.state == State::Ready,
                 budget: &mut self.budget,
+                admitted: &mut self.admitted,
                 buffers: self.buffers.as_deref_mut(),
             };
             match self.decoder.next(&mut gate)? {
@@ -382,10 +386,14 @@ impl Connection {
                     if self.state != State::Ready {
                         return Err(ConnectionError::Unexpected { tag: Tag::Message, state: self.state });
                     }
+                    // Admitted by its length on the wire; it counts by what it has become.
+                    let admitted = self.admitted.take().unwrap_or(0);
+                    let len = frame.front.len() + frame.middle.len() + frame.data.len();
+                    self.budget.bytes = self.budget.bytes.saturating_sub(len.saturating_sub(admitted));
                     self.take_message(frame);
                 }
                 // Dropped by its sender; the budget comes back at the next `sync`.
-                Some(Incoming::Aborted { .. }) => {}
+                Some(Incoming::Aborted { .. }) => self.admitted = None,
             }
         }
     }
@@ -481,13 +489,22 @@ impl Connection {
 struct Gate<'a> {
     ready: bool,
     budget: &'a mut Budget,
+    admitted: &'a mut Option<usize>,
     buffers: Option<&'a mut (dyn Buffers + 'static)>,
 }
 
 impl Landing for Gate<'_> {
     fn admit(&mut self, lengths: Lengths) -> bool {
         // Before the session is bound a message is an error, which the header will bring to light.
-        !self.ready || self.budget.try_take(usize::try_from(lengths.total()).unwrap_or(usize::MAX))
+        if !self.ready {
+            return true;
+        }
+        let len = usize::try_from(lengths.total()).unwrap_or(usize::MAX);
+        let admits = self.budget.try_take(len);
+        if admits {
+            *self.admitted = Some(len);
+        }
+        admits
     }
 
     fn buffer(&mut self, header: &MessageHeader, data_len: usize) -> Option<BytesMut> {
