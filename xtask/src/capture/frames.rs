@@ -9,9 +9,29 @@ const BANNER_BYTES: usize = 26;
 const PREAMBLE_BYTES: usize = 32;
 /// Revision 1: a status and three checksums, when there is more than one segment.
 const EPILOGUE_BYTES: usize = 13;
+/// Revision 0: a status and four checksums, always.
+const EPILOGUE_BYTES_REVISION_0: usize = 17;
 const FLAG_COMPRESSED: u8 = 1;
+/// Where the banner says what its sender supports, and the bit there of revision 1.
+const SUPPORTED_AT: usize = 10;
+const SUPPORTS_REVISION_1: u8 = 1;
 
-/// A frame of msgr2.1 in crc mode.
+/// The later revision that both ends of a connection support: msgr2.0 or msgr2.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Revision {
+    V0,
+    V1,
+}
+
+impl Revision {
+    pub(crate) fn of(client: &[u8], server: &[u8]) -> Revision {
+        let supports =
+            |stream: &[u8]| stream.get(SUPPORTED_AT).is_some_and(|bits| bits & SUPPORTS_REVISION_1 != 0);
+        if supports(client) && supports(server) { Revision::V1 } else { Revision::V0 }
+    }
+}
+
+/// A frame in crc mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameSeen {
     pub(crate) tag: u8,
@@ -37,7 +57,7 @@ pub(crate) enum Rest {
 }
 
 /// Reads the banner and the frames that follow it; `None` if the stream does not begin with a banner.
-pub(crate) fn read(stream: &[u8]) -> Option<Stream> {
+pub(crate) fn read(stream: &[u8], revision: Revision) -> Option<Stream> {
     if !stream.starts_with(BANNER_PREFIX) || stream.get(8..10)? != [16, 0] || stream.len() < BANNER_BYTES {
         return None;
     }
@@ -50,7 +70,7 @@ pub(crate) fn read(stream: &[u8]) -> Option<Stream> {
         let Some(preamble) = stream.get(at..at + PREAMBLE_BYTES) else {
             return Some(Stream { frames, rest: Rest::HalfAFrame });
         };
-        let Some((frame_bytes, compressed)) = frame_bytes(preamble) else {
+        let Some((frame_bytes, compressed)) = frame_bytes(preamble, revision) else {
             return Some(Stream { frames, rest: Rest::NoPreamble });
         };
         at += frame_bytes;
@@ -62,7 +82,7 @@ pub(crate) fn read(stream: &[u8]) -> Option<Stream> {
 }
 
 /// The length of the frame on the wire, and whether it is compressed; `None` if this is no preamble.
-fn frame_bytes(preamble: &[u8]) -> Option<(usize, bool)> {
+fn frame_bytes(preamble: &[u8], revision: Revision) -> Option<(usize, bool)> {
     let crc = u32::from_le_bytes(preamble[28..].try_into().ok()?);
     let segments = usize::from(preamble[1]);
     if crc != crc32c(0, &preamble[..28]) || !(1..=4).contains(&segments) {
@@ -73,13 +93,14 @@ fn frame_bytes(preamble: &[u8]) -> Option<(usize, bool)> {
         preamble[at..at + 4].try_into().map(u32::from_le_bytes).ok().map(|length| length as usize)
     };
     let first = length(0)?;
-    let mut bytes = PREAMBLE_BYTES + first + if first > 0 { 4 } else { 0 };
-    if segments > 1 {
-        bytes += EPILOGUE_BYTES;
-        for index in 1..segments {
-            bytes += length(index)?;
-        }
+    let mut bytes = PREAMBLE_BYTES + first;
+    for index in 1..segments {
+        bytes += length(index)?;
     }
+    bytes += match revision {
+        Revision::V0 => EPILOGUE_BYTES_REVISION_0,
+        Revision::V1 => 4 * usize::from(first > 0) + EPILOGUE_BYTES * usize::from(segments > 1),
+    };
     Some((bytes, preamble[26] & FLAG_COMPRESSED != 0))
 }
 
@@ -105,6 +126,6 @@ mod tests {
 
     #[test]
     fn another_banner_is_no_stream() {
-        assert_eq!(read(b"ceph v027 and then some more of the older protocol"), None);
+        assert_eq!(read(b"ceph v027 and then some more of the older protocol", Revision::V1), None);
     }
 }

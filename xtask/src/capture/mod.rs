@@ -8,7 +8,7 @@ mod frames;
 mod pcap;
 
 use crate::command::{self, Failure};
-use frames::{Rest, Stream};
+use frames::{Rest, Revision, Stream};
 use pcap::Connection;
 use std::fmt::Write as _;
 use std::fs;
@@ -55,6 +55,8 @@ enum Client {
     Mount,
     /// Enough traffic for injected faults to hit it.
     Bench,
+    /// A client of ours that does not offer revision 1: no setting of these Cephs withholds it.
+    OursOfRevision0,
 }
 
 /// Which connection of a case to keep.
@@ -89,6 +91,10 @@ const fn compressed(name: &'static str, cluster: &'static [&'static str]) -> Cas
     Case { name, release: "18", cluster, client: Client::Objects, keep: BETWEEN_OSDS }
 }
 
+const fn of_revision_0(name: &'static str, release: &'static str, mode: &'static [&'static str]) -> Case {
+    Case { name, release, cluster: mode, client: Client::OursOfRevision0, keep: MON_AND_OSD }
+}
+
 const fn answered(name: &'static str, tag: u8) -> Keep {
     Keep { name, between: (OSD, OSD), which: Which::Answered(tag) }
 }
@@ -100,8 +106,6 @@ macro_rules! two_osds {
     };
 }
 
-// Release 0 of the protocol (msgr2.0) is missing: no setting of these Cephs withholds the bit of revision 1, so
-// it takes a peer of ours that does not offer it. The tests against real Ceph speak msgr2.0 with it.
 const CASES: &[Case] = &[
     objects("none-crc-16", "16", &["--auth", "none", "--mode", "crc"]),
     objects("none-crc-18", "18", &["--auth", "none", "--mode", "crc"]),
@@ -113,6 +117,10 @@ const CASES: &[Case] = &[
     objects("cephx-secure-20-aes", "20", &["--mode", "secure", "--keys", "aes"]),
     objects("cephx-secure-20-aes256k", "20", &["--mode", "secure", "--keys", "aes256k"]),
     objects("cephx-secure-20-mixed", "20", &["--mode", "secure", "--keys", "mixed"]),
+    of_revision_0("rev0-crc-16", "16", &["--mode", "crc"]),
+    of_revision_0("rev0-crc-18", "18", &["--mode", "crc"]),
+    of_revision_0("rev0-secure-16", "16", &["--mode", "secure"]),
+    of_revision_0("rev0-secure-18", "18", &["--mode", "secure"]),
     compressed("compressed-snappy-18", two_osds!("--compress", "snappy")),
     compressed("compressed-zlib-18", two_osds!("--compress", "zlib")),
     compressed("compressed-zstd-18", two_osds!("--compress", "zstd")),
@@ -162,7 +170,10 @@ impl Case {
         let recorder = Recorder::start(&scratch.path("pcap"))?;
         let cluster = Cluster::start(self, &scratch)?;
         let client = self.client.arguments();
-        cluster.exec(&client)?;
+        match self.client {
+            Client::Objects | Client::Mount | Client::Bench => drop(cluster.exec(&client)?),
+            Client::OursOfRevision0 => cluster.run_ours(&client)?,
+        }
         let version = cluster.exec(&["ceph-mon", "--version"])?;
         let file = recorder.stop()?;
         drop(cluster);
@@ -174,7 +185,7 @@ impl Case {
         }
         let mut about = self.about(&version, &client, &scratch)?;
         for keep in self.keep {
-            let Some(talk) = keep.choose(&talks) else {
+            let Some(talk) = keep.choose(&talks, self.revision()) else {
                 if let Which::Answered(_) = keep.which {
                     println!("  {}: did not happen this time", keep.name);
                     continue;
@@ -205,6 +216,7 @@ impl Case {
                 Client::Objects => "python3 xtask/src/capture/client.py".to_owned(),
                 Client::Mount => "python3 xtask/src/capture/mount.py".to_owned(),
                 Client::Bench => client.join(" "),
+                Client::OursOfRevision0 => format!("cargo {}", client.join(" ")),
             },
         );
         let path = scratch.path("cluster/all.keyring");
@@ -218,6 +230,13 @@ impl Case {
             }
         }
         Ok(about)
+    }
+
+    fn revision(&self) -> Revision {
+        match self.client {
+            Client::Objects | Client::Mount | Client::Bench => Revision::V1,
+            Client::OursOfRevision0 => Revision::V0,
+        }
     }
 
     fn is_secure(&self) -> bool {
@@ -236,6 +255,7 @@ impl Client {
             Client::Objects => vec!["/usr/bin/python3", "-c", include_str!("client.py")],
             Client::Mount => vec!["/usr/bin/python3", "-c", include_str!("mount.py")],
             Client::Bench => "rados -p test bench 8 write -b 4096 -t 8 --no-cleanup".split(' ').collect(),
+            Client::OursOfRevision0 => "test -q -p outlast --test real_revision_0".split(' ').collect(),
         }
     }
 }
@@ -243,6 +263,7 @@ impl Client {
 /// A connection of two Ceph processes.
 struct Talk {
     connection: Connection,
+    revision: Revision,
     client: Stream,
     server: Stream,
 }
@@ -250,8 +271,10 @@ struct Talk {
 impl Talk {
     /// `None` if it is not msgr2, or ended before both said who they are.
     fn new(connection: Connection) -> Option<Talk> {
-        let (client, server) = (frames::read(&connection.client)?, frames::read(&connection.server)?);
-        let talk = Talk { connection, client, server };
+        let revision = Revision::of(&connection.client, &connection.server);
+        let client = frames::read(&connection.client, revision)?;
+        let server = frames::read(&connection.server, revision)?;
+        let talk = Talk { connection, revision, client, server };
         talk.ends().map(|_| talk)
     }
 
@@ -310,8 +333,9 @@ impl Talk {
 }
 
 impl Keep {
-    fn choose<'a>(&self, talks: &'a [Talk]) -> Option<&'a Talk> {
-        let mut fitting = talks.iter().filter(|talk| talk.ends() == Some(self.between));
+    fn choose<'a>(&self, talks: &'a [Talk], revision: Revision) -> Option<&'a Talk> {
+        let of_revision = talks.iter().filter(|talk| talk.revision == revision);
+        let mut fitting = of_revision.filter(|talk| talk.ends() == Some(self.between));
         match self.which {
             Which::Last => fitting.next_back(),
             Which::Largest => fitting.max_by_key(|talk| talk.bytes()),
@@ -384,6 +408,13 @@ impl Cluster {
         let mut all = vec!["exec", &self.0, "timeout", "60"];
         all.extend(arguments);
         command::output(command::peers_ceph(&all))
+    }
+
+    /// A test program of ours as the client.
+    fn run_ours(&self, arguments: &[&str]) -> Result<(), Failure> {
+        let mut program = command::cargo(arguments);
+        program.env("OUTLAST_REAL_PEERS", "1").env("OUTLAST_CLUSTER", &self.0);
+        command::run(program)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Real Ceph for the tests named `real_*`: clusters that start for one test and end with it.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
 
+pub mod objects;
+
 use outlast::{Auth, Builder, EntityAddr, EntityName, Keyring, Message, Messenger, Profile};
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -53,6 +55,13 @@ fn run(command: &mut Command) -> String {
 pub struct Cluster {
     folder: PathBuf,
     facts: BTreeMap<String, String>,
+    /// Somebody else's, who stops it.
+    joined: bool,
+}
+
+fn facts(said: &str) -> BTreeMap<String, String> {
+    let pairs = said.lines().filter_map(|line| line.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 impl Cluster {
@@ -64,12 +73,13 @@ impl Cluster {
         let owner = std::process::id().to_string();
         let mut command = Command::new(script());
         command.args(["start", release]).arg(&folder).args(options).args(["--owner", &owner]);
-        let facts = run(&mut command)
-            .lines()
-            .filter_map(|line| line.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        Self { folder, facts }
+        Self { facts: facts(&run(&mut command)), folder, joined: false }
+    }
+
+    /// One that runs already.
+    pub fn join(folder: PathBuf) -> Self {
+        let facts = facts(&run(Command::new(script()).arg("info").arg(&folder)));
+        Self { folder, facts, joined: true }
     }
 
     /// What the script says of the cluster, by name.
@@ -108,6 +118,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if self.joined {
+            return;
+        }
         let stopped = Command::new(script()).arg("stop").arg(&self.folder).stdin(Stdio::null()).output();
         if stopped.is_ok_and(|o| o.status.success()) && !std::thread::panicking() {
             // Left behind when a test fails: its logs may tell why.
@@ -125,12 +138,17 @@ pub fn client(auth: Auth) -> Builder {
     Messenger::builder(admin()).auth(auth).profile(Profile::Ceph)
 }
 
-/// Asks a monitor for its map (`MMonSubscribe`): names of maps, each with where to start and flags, and a host name.
+/// Asks a monitor for the map of monitors.
 pub fn subscribe_monmap() -> Message {
+    subscribe("monmap")
+}
+
+/// Asks a monitor for a map once (`MMonSubscribe`): names of maps, each with where to start and flags, and a host name.
+pub fn subscribe(map: &str) -> Message {
     let mut front = Vec::new();
     front.extend_from_slice(&1_u32.to_le_bytes());
-    front.extend_from_slice(&6_u32.to_le_bytes());
-    front.extend_from_slice(b"monmap");
+    front.extend_from_slice(&u32::try_from(map.len()).expect("short").to_le_bytes());
+    front.extend_from_slice(map.as_bytes());
     front.extend_from_slice(&0_u64.to_le_bytes());
     front.push(1);
     front.extend_from_slice(&0_u32.to_le_bytes());
