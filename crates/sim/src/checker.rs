@@ -247,7 +247,7 @@ impl Checker {
         }
         if let Some(bounds) = session.outbox {
             let (messages, bytes) = session.kept;
-            self.bounded(bounds, messages, bytes, name.from, ["messages to send", "bytes to send"]);
+            self.bounded(bounds, messages, (bytes, messages == 1), name.from, ["messages to send", "bytes to send"]);
         }
     }
 
@@ -255,7 +255,7 @@ impl Checker {
         &mut self,
         bounds: Bounds,
         messages: usize,
-        bytes: usize,
+        (bytes, alone): (usize, bool),
         whose: Party,
         what: [&'static str; 2],
     ) {
@@ -263,9 +263,16 @@ impl Checker {
         let (messages_max, bytes_max) = (bounds.messages_max.max(1), bounds.bytes_max);
         if messages > messages_max {
             self.find(Finding::BoundBroken { what: what[0], whose, held: messages, limit: messages_max });
-        } else if bytes > bytes_max && messages > 1 {
+        } else if bytes > bytes_max && !alone {
             self.find(Finding::BoundBroken { what: what[1], whose, held: bytes, limit: bytes_max });
         }
+    }
+
+    /// All bytes that wait are those of one message.
+    fn waits_alone(&self, at: Party) -> bool {
+        let waiting = self.sessions.get(&at).map(|s| s.waiting.iter().flatten());
+        let payload = |name| self.messages.get(name).map_or(0, |m| m.payload);
+        waiting.is_some_and(|names| names.filter(|name| payload(name) > 0).count() <= 1)
     }
 
     fn queued(&mut self, at: Party, name: Option<Name>) {
@@ -273,10 +280,10 @@ impl Checker {
         let session = self.sessions.entry(at).or_default();
         session.waiting.push_back(name);
         session.waiting_bytes += bytes;
-        let (bounds, waiting, waiting_bytes) =
-            (session.inbound, session.waiting.len(), session.waiting_bytes);
+        let (bounds, waiting_bytes) = (session.inbound, session.waiting_bytes);
+        let (waiting, alone) = (session.waiting.len(), self.waits_alone(at));
         if let Some(bounds) = bounds {
-            self.bounded(bounds, waiting, waiting_bytes, at, ["messages come in", "bytes come in"]);
+            self.bounded(bounds, waiting, (waiting_bytes, alone), at, ["messages come in", "bytes come in"]);
         }
         let Some(name) = name else { return };
         let Some(message) = self.messages.get_mut(&name) else {
@@ -330,8 +337,15 @@ impl Checker {
             return;
         };
         if let Some(known) = message.outcome {
-            if known != outcome {
-                self.find(Finding::ReceiptChanged(name));
+            match (known, outcome, message.queued) {
+                // Without receipts it may still be taken back, as long as it is here.
+                (Outcome::NotTracked, Outcome::Revoked, true) => {
+                    self.find(Finding::DeliveredAfterRevoke(name));
+                }
+                (Outcome::NotTracked, Outcome::Revoked, false) => message.outcome = Some(outcome),
+                (Outcome::Revoked, Outcome::NotTracked, _) => {}
+                _ if known != outcome => self.find(Finding::ReceiptChanged(name)),
+                _ => {}
             }
             return;
         }

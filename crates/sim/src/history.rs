@@ -6,7 +6,7 @@ use outlast_session::{Instant, LossReason};
 use std::fmt;
 
 /// One session of one life of one process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Party {
     /// The process.
     pub process: usize,
@@ -16,6 +16,12 @@ pub struct Party {
     pub session: u64,
 }
 
+impl fmt::Debug for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "p{}.{}/s{}", self.process, self.incarnation, self.session)
@@ -23,7 +29,7 @@ impl fmt::Display for Party {
 }
 
 /// A message, by who sent it. It travels with the message, as its transaction id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
     /// Whose it is.
     pub from: Party,
@@ -51,6 +57,12 @@ impl Name {
             session: (tid >> 32) & 0xffff,
         };
         Self { from, serial: tid as u32 }
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

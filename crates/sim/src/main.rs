@@ -27,7 +27,7 @@ const SEEDS_FOR_EVERY_SITUATION: u64 = 1000;
 /// Seeds within which a planted bug must be found.
 const SEEDS_FOR_A_BUG: u64 = 500;
 /// Failing seeds that are printed.
-const PRINTED_MAX: usize = 20;
+const PRINTED_MAX: usize = 200;
 
 struct Arguments {
     seeds: u64,

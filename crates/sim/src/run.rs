@@ -117,7 +117,10 @@ impl Run {
         world.weather = scenario.weather;
         world.planted = bug.map(Planted::new);
         let inbound = scenario.opened.inbound;
-        let inbound = Bounds { messages_max: inbound.messages_max, bytes_max: inbound.bytes_max };
+        // A message is admitted by its length on the wire: one may turn out to be longer.
+        let unpacked = if scenario.compressed { scenario.payload_max } else { 0 };
+        let bytes_max = inbound.bytes_max.saturating_add(unpacked);
+        let inbound = Bounds { messages_max: inbound.messages_max, bytes_max };
         let lossy = scenario.shape.is_lossy();
         world.watch = Some(Box::new(Watch::new(lossy, inbound, scenario.unwritten_max(), trace)));
         for config in &scenario.processes {

@@ -125,6 +125,8 @@ pub struct Scenario {
     pub weather: Weather,
     /// What may befall new links while it is bad.
     pub hazards: Hazards,
+    /// Frames are compressed.
+    pub compressed: bool,
     /// Whether sources of connections may change.
     pub may_roam: bool,
     /// Things that happen before the weather turns fair.
@@ -277,6 +279,7 @@ impl Scenario {
             accepted,
             weather,
             hazards,
+            compressed: compression,
             may_roam: rng.random(),
             acts,
             pause,

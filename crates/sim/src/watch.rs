@@ -16,11 +16,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// Looks at every receipt again after this many steps, whatever the counters say.
 const LOOK_AT_ALL_STEPS: u64 = 64;
 
+/// What must have changed if a receipt has.
+type Seen = (u64, u64, u64, u64, bool);
+
 /// Receipts that have not ended.
 #[derive(Default)]
 struct Outstanding {
     ids: BTreeMap<MessageId, Name>,
-    seen: (u64, u64, u64, u64, bool),
+    seen: Seen,
 }
 
 /// The onlooker. See the [module](self).
@@ -321,8 +324,10 @@ impl Watch {
     }
 }
 
-fn fingerprint(counters: &Counters, session: &Session) -> (u64, u64, u64, u64, bool) {
-    (counters.messages_acked, counters.lost, counters.revoked, counters.resets, session.end().is_some())
+fn fingerprint(counters: &Counters, session: &Session) -> Seen {
+    let outbox = session.outbox();
+    let held = (outbox.pending_len() + outbox.unacked_len()) as u64;
+    (outbox.acked_count(), held, counters.lost, counters.resets, session.end().is_some())
 }
 
 /// A session as the history names it.
