@@ -14,6 +14,8 @@ use tokio::time::Sleep;
 pub const READ_BYTES_PER_TURN: usize = 256 << 10;
 /// Slices that one system call writes at most. More than 64 bring no gain that can be measured.
 const SLICES_MAX: usize = 64;
+/// Turns that a connection takes before other tasks have theirs.
+const TURNS_MAX: usize = 32;
 /// How long a connection that ended in order waits for the peer to close too. A socket closed with unread bytes sends
 /// a reset, which may overtake the last words.
 pub const LINGER_MAX: Duration = Duration::from_secs(1);
@@ -91,9 +93,6 @@ struct Turn<'a, C, H> {
     armed: Option<Instant>,
 }
 
-/// Turns that a connection takes before the other tasks of its thread get theirs.
-const TURNS_MAX: u32 = 64;
-
 /// Why the loop ends.
 enum Stop<E> {
     Channel(E),
@@ -116,14 +115,7 @@ enum Read {
 
 impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
     fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<(DriveEnd<C::Error>, bool)> {
-        let mut turns = 0;
-        loop {
-            turns += 1;
-            if turns > TURNS_MAX {
-                // Others want to run, too.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
+        for _ in 0..TURNS_MAX {
             let now = self.clock.now();
             let again = match self.turn(cx, now) {
                 Ok(again) => again,
@@ -147,6 +139,9 @@ impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
             ready!(timer.as_mut().poll(cx));
             self.armed = None;
         }
+        // There is more to do; the others first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether another turn may find something to do at once.

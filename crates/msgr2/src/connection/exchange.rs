@@ -1,7 +1,7 @@
 //! A connection that carries its session: messages, acknowledgements, keepalives, the orderly end.
 
 use super::{Connection, FEATURE_OUTLAST_CLOSE, OUT_BYTES_HIGH, State};
-use crate::error::ConnectionError;
+use crate::error::{ConnectionError, EndReason};
 use crate::frame::{Abort, MessageFrame};
 use crate::message::Message;
 use crate::session::Session;
@@ -98,13 +98,16 @@ impl Connection {
             State::Ready => {}
         }
         if self.ending.is_some() {
+            // Nothing more is acknowledged; a timer left over would ask for it without end.
+            self.ack_timer = None;
             return Ok(());
         }
         if session.state().channel() != Some(self.id) {
-            return Err(match session.end() {
-                Some(_) => ConnectionError::SessionEnded,
-                None => ConnectionError::Superseded,
-            });
+            return match session.end() {
+                Some(EndReason::Closed | EndReason::ClosedUndrained | EndReason::Expired) => self.end_at_once(),
+                Some(_) => Err(ConnectionError::SessionEnded),
+                None => Err(ConnectionError::Superseded),
+            };
         }
         if self.state == State::Ready { self.exchange_ready(session, now) } else { Ok(()) }
     }
@@ -145,12 +148,15 @@ impl Connection {
     }
 
     fn pull(&mut self, session: &mut Session, now: Instant) -> Result<(), ConnectionError> {
-        if self.encoder.nonces_remaining().is_some_and(|left| left < self.config.nonces_spare) {
+        let worn = self.encoder.nonces_remaining().is_some_and(|left| left < self.config.nonces_spare);
+        if worn && self.out.is_empty() && self.pulled.is_empty() {
             return Err(ConnectionError::Rekey);
         }
         self.ack_seq = session.ack_seq();
         let mut any = false;
-        while self.out.len() + self.pulled_bytes < OUT_BYTES_HIGH {
+        // What was encoded before goes out first, and acknowledgements too: it took the nonces, and a connection that
+        // threw it away would be replaced by one that does the same.
+        while !worn && self.out.len() + self.pulled_bytes < OUT_BYTES_HIGH {
             let pulled = session.pull_with(|ordinal, id, message, replay| {
                 // Small ones are encoded where they lie: cheaper than to hand them out. The others wait until the
                 // session is out of hand, and what is behind them with them.
@@ -183,6 +189,19 @@ impl Connection {
             self.send(&Close)?;
         }
         session.finish_drained();
+        self.ending = Some(ConnectionError::SessionEnded);
+        Ok(())
+    }
+
+    /// This end has ended the session without draining it. The peer is told, if it understands: else it would come
+    /// back to find that nobody knows it.
+    fn end_at_once(&mut self) -> Result<(), ConnectionError> {
+        if self.state != State::Ready || !self.close_spoken() {
+            return Err(ConnectionError::SessionEnded);
+        }
+        self.pulled.clear();
+        self.pulled_bytes = 0;
+        self.send(&Close)?;
         self.ending = Some(ConnectionError::SessionEnded);
         Ok(())
     }

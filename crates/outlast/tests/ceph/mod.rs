@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part")]
 
 pub mod objects;
+pub mod program;
 
 use outlast::{Auth, Builder, EntityAddr, EntityName, Keyring, Message, Messenger, Profile};
 use std::collections::BTreeMap;

@@ -102,3 +102,67 @@ pub fn numbered(number: u64) -> Message {
 pub fn number_of(message: &Message) -> u64 {
     u64::from_le_bytes(message.front[..8].try_into().expect("eight bytes"))
 }
+
+/// A server that can be killed: its sockets close without a word, and it remembers nothing.
+pub struct Process {
+    pub address: Address,
+    pub server: Messenger,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Process {
+    /// Starts one and lets it take sessions, which it keeps, and messages, which it leaves where they are.
+    pub fn serve(mode: Mode, keyring: &Keyring, at: Address) -> Self {
+        Self::start(server(mode, keyring).build().expect("valid"), at)
+    }
+
+    pub fn start(server: Messenger, at: Address) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let listening = server.clone();
+        let (tell, told) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            // The port may still be held by the server that was killed.
+            let mut bound = listening.listen(at.clone()).await;
+            for _ in 0..200 {
+                if bound.is_ok() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                bound = listening.listen(at.clone()).await;
+            }
+            tell.send(bound.expect("listening")).expect("somebody waits");
+            let mut sessions = Vec::new();
+            while let Some(session) = listening.accept().await {
+                sessions.push(session);
+            }
+        });
+        let address = told.recv_timeout(PATIENCE).expect("listening");
+        Self { address, server, runtime: Some(runtime) }
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Until it is so.
+pub async fn until(mut condition: impl FnMut() -> bool) {
+    within(async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
