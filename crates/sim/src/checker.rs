@@ -5,7 +5,8 @@
 //! - **Order.** The order of the model is the order in which messages are numbered: those of one class in the order of
 //!   sending, and a message is overtaken only by one of a strictly higher class. Judged for each sending session in
 //!   each life of the receiving process.
-//! - **Once.** No life of a process is given a message twice.
+//! - **Once.** No life of a process is given a message twice; where a policy carries messages over from a session to the
+//!   next (Ceph's lossless peers), no session is.
 //! - **Receipts are true.** Acknowledged: it had been queued at the receiver. Lost: its session had said that it was reset
 //!   or is over. Revoked: it was never queued. Each ends once.
 //! - **Bounds.** What a session keeps, what waits for an application, what a connection has not written.
@@ -125,12 +126,13 @@ struct Message {
     outcome: Option<Outcome>,
     revoke_open: bool,
     queued: bool,
-    delivered_to: BTreeSet<(usize, u32)>,
+    delivered_to: BTreeSet<Receiver>,
 }
 
 #[derive(Default)]
 struct Session {
     lossy: bool,
+    carries_over: bool,
     said_lost: bool,
     ended: bool,
     outbox: Option<Bounds>,
@@ -140,14 +142,17 @@ struct Session {
     waiting_bytes: usize,
 }
 
-/// What one life of a process has of one sending session: for each class, the latest that came.
+/// Who must not be given a message twice: a life of a process; one session of it, if messages are carried over.
+type Receiver = (usize, u32, Option<u64>);
+
+/// What a receiver has of one sending session: for each class, the latest that came.
 type Latest = BTreeMap<u8, u32>;
 
 #[derive(Default)]
 struct Checker {
     messages: BTreeMap<Name, Message>,
     sessions: BTreeMap<Party, Session>,
-    latest: BTreeMap<(Party, usize, u32), Latest>,
+    latest: BTreeMap<(Party, Receiver), Latest>,
     dead: BTreeSet<(usize, u32)>,
     findings: Vec<Finding>,
 }
@@ -177,9 +182,10 @@ impl Checker {
 
     fn take(&mut self, event: &Event) {
         match event {
-            Event::Opened { at, lossy, outbox, inbound } => {
+            Event::Opened { at, lossy, carries_over, outbox, inbound } => {
                 let session = self.sessions.entry(*at).or_default();
                 session.lossy = *lossy;
+                session.carries_over = *carries_over;
                 session.outbox = Some(*outbox);
                 session.inbound = Some(*inbound);
             }
@@ -286,13 +292,15 @@ impl Checker {
             self.bounded(bounds, waiting, (waiting_bytes, alone), at, ["messages come in", "bytes come in"]);
         }
         let Some(name) = name else { return };
+        let carries_over = self.sessions.get(&name.from).is_some_and(|s| s.carries_over);
+        let receiver = (at.process, at.incarnation, carries_over.then_some(at.session));
         let Some(message) = self.messages.get_mut(&name) else {
             self.find(Finding::Damaged(name));
             return;
         };
         message.queued = true;
         let revoked = message.outcome == Some(Outcome::Revoked);
-        let again = !message.delivered_to.insert((at.process, at.incarnation));
+        let again = !message.delivered_to.insert(receiver);
         let priority = message.priority;
         if revoked {
             self.find(Finding::DeliveredAfterRevoke(name));
@@ -301,12 +309,12 @@ impl Checker {
             self.find(Finding::Duplicated(name));
             return;
         }
-        self.in_order(at, name, priority);
+        self.in_order(receiver, name, priority);
     }
 
     /// Nothing that came before may have been sent later without being of a higher class.
-    fn in_order(&mut self, at: Party, name: Name, priority: u8) {
-        let latest = self.latest.entry((name.from, at.process, at.incarnation)).or_default();
+    fn in_order(&mut self, receiver: Receiver, name: Name, priority: u8) {
+        let latest = self.latest.entry((name.from, receiver)).or_default();
         let overtaker = latest.range(..=priority).map(|(_, serial)| *serial).find(|s| *s > name.serial);
         let known = latest.entry(priority).or_insert(name.serial);
         *known = (*known).max(name.serial);

@@ -105,6 +105,8 @@ pub enum Event {
         at: Party,
         /// What it promises: false means that nothing is lost.
         lossy: bool,
+        /// What was not acknowledged goes on to a new session of the same peer, who may have had it in the old one.
+        carries_over: bool,
         /// What it may keep of what was sent.
         outbox: Bounds,
         /// What may wait for its application.

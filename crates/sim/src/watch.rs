@@ -143,7 +143,7 @@ impl Watch {
         let limits = session.outbox().limits();
         let outbox = Bounds { messages_max: limits.messages_max, bytes_max: limits.bytes_max };
         let at = party(id, incarnation, session.id());
-        self.record(Event::Opened { at, lossy: self.lossy, outbox, inbound: self.inbound });
+        self.record(Event::Opened { at, lossy: self.lossy, carries_over: !session.policy().resetcheck, outbox, inbound: self.inbound });
     }
 
     pub(crate) fn decided(&mut self, before: Option<SessionState>, decision: &Decision) {
