@@ -35,7 +35,6 @@ impl Connection {
             }
             (State::AuthAcceptingSign, Control::AuthSignature(signature)) => {
                 self.check_signature(&signature)?;
-                self.raise_limits();
                 self.set_state(if self.compression_spoken() {
                     State::CompressionAccepting
                 } else {

@@ -52,7 +52,6 @@ impl Connection {
             (State::AuthConnecting, Control::AuthDone(done)) => self.connector_auth_done(&done),
             (State::AuthConnectingSign, Control::AuthSignature(signature)) => {
                 self.check_signature(&signature)?;
-                self.raise_limits();
                 if self.compression_spoken() {
                     let wanted = self.compression_allowed();
                     let preferred_methods = if wanted {

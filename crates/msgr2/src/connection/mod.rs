@@ -469,11 +469,6 @@ impl Connection {
         peer & self.config.msgr2_supported & FEATURE_COMPRESSION != 0
     }
 
-    /// Everything is authenticated in both directions.
-    fn raise_limits(&mut self) {
-        self.decoder.set_limits(Limits::READY);
-    }
-
     fn now_stamp(now: Instant) -> Stamp {
         let nanos = now.as_nanos();
         // The stamp is ours alone to read again; only whole seconds beyond 2106 would wrap.
@@ -495,7 +490,7 @@ struct Gate<'a> {
 
 impl Landing for Gate<'_> {
     fn admit(&mut self, lengths: Lengths) -> bool {
-        // Before the session is bound a message is an error, which the header will bring to light.
+        // Before the session is bound the limits let no payload in, and a message without is an error once it is read.
         if !self.ready {
             return true;
         }
@@ -618,6 +613,9 @@ impl Connection {
 
     fn enter_ready(&mut self, now: Instant) {
         self.set_state(State::Ready);
+        // Not when the signature was good: without a session nobody may announce a message, whose memory would be
+        // claimed before anything else of it is looked at.
+        self.decoder.set_limits(Limits::READY);
         self.liveness = Liveness::new(self.config.liveness, now);
     }
 }

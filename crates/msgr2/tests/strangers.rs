@@ -1,0 +1,75 @@
+//! What somebody may cost who has no session.
+
+use bytes::Bytes;
+use outlast_cephx::{EntityName, EntityType, none};
+use outlast_msgr2::connection::State;
+use outlast_msgr2::frame::{FrameEncoder, FrameError, OutBuf, Revision, Tag};
+use outlast_msgr2::wire::{
+    AddrVec, AuthMethod, AuthRequest, AuthSignature, Banner, ConnectionMode, EntityAddr, FEATURE_REVISION_1,
+    Hello, MessageHeader,
+};
+use outlast_msgr2::{
+    Authority, Connection, ConnectionConfig, ConnectionError, Endpoint, EndpointConfig, Policy, SessionConfig,
+};
+use outlast_session::{Instant, StreamChannel};
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+const NOW: Instant = Instant::from_nanos(1);
+
+fn accepted() -> Connection {
+    let config = EndpointConfig {
+        name: EntityName::new(EntityType::Osd, "1"),
+        addresses: AddrVec::default(),
+        nonce: 1,
+        connection: Arc::new(ConnectionConfig::new(4)),
+        accepted: BTreeMap::new(),
+        accepted_default: SessionConfig::new(Policy::STATEFUL_SERVER),
+    };
+    Endpoint::new(config, [1; 32]).accept(EntityAddr::BLANK, Arc::new(Authority::None), NOW)
+}
+
+/// Hands in up to `len` bytes of what waits to be written; its answer to the last of them.
+fn say(connection: &mut Connection, out: &mut OutBuf, len: usize) -> Result<(), ConnectionError> {
+    let mut slices = [IoSlice::new(&[]); 64];
+    let filled = out.slices(&mut slices);
+    let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).take(len).collect();
+    out.advance(bytes.len());
+    let mut left = &bytes[..];
+    while !left.is_empty() {
+        let room = connection.poll_read();
+        let len = room.len().min(left.len());
+        assert!(len > 0, "it reads");
+        room[..len].copy_from_slice(&left[..len]);
+        left = &left[len..];
+        connection.handle_read(len, NOW)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_message_that_is_announced_before_there_is_a_session_is_refused_by_its_preamble() {
+    let mut connection = accepted();
+    let mut encoder = FrameEncoder::new();
+    encoder.set_revision(Revision::V1);
+    let mut out = OutBuf::new();
+    out.push_raw(&Banner { supported: FEATURE_REVISION_1, required: 0 }.encode());
+    encoder.encode_payload(&Hello { entity_type: 8, peer_address: EntityAddr::BLANK }, &mut out).unwrap();
+    let payload = none::service_request(&EntityName::new(EntityType::Client, "a"), 0);
+    let request =
+        AuthRequest { method: AuthMethod::NONE, preferred_modes: vec![ConnectionMode::CRC], payload };
+    encoder.encode_payload(&request, &mut out).unwrap();
+    encoder.encode_payload(&AuthSignature { digest: [0; 32] }, &mut out).unwrap();
+    say(&mut connection, &mut out, usize::MAX).unwrap();
+    assert_eq!(connection.state(), State::SessionAccepting);
+
+    let data = Bytes::from(vec![0; 64 << 20]);
+    encoder
+        .encode_message(&MessageHeader::default(), &Bytes::new(), &Bytes::new(), &data, &mut out)
+        .unwrap();
+    // The preamble alone: nothing is allocated for what it promises, and nobody waits for it.
+    let error = say(&mut connection, &mut out, 32).unwrap_err();
+    let expected = FrameError::SegmentTooLong { tag: Tag::Message, segment: 3, len: 64 << 20, limit: 0 };
+    assert_eq!(error, ConnectionError::Frame(expected));
+}
