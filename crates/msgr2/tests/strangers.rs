@@ -65,9 +65,7 @@ fn a_message_that_is_announced_before_there_is_a_session_is_refused_by_its_pream
     assert_eq!(connection.state(), State::SessionAccepting);
 
     let data = Bytes::from(vec![0; 64 << 20]);
-    encoder
-        .encode_message(&MessageHeader::default(), &Bytes::new(), &Bytes::new(), &data, &mut out)
-        .unwrap();
+    encoder.encode_message(&MessageHeader::default(), &Bytes::new(), &Bytes::new(), &data, &mut out).unwrap();
     // The preamble alone: nothing is allocated for what it promises, and nobody waits for it.
     let error = say(&mut connection, &mut out, 32).unwrap_err();
     let expected = FrameError::SegmentTooLong { tag: Tag::Message, segment: 3, len: 64 << 20, limit: 0 };
