@@ -2,9 +2,10 @@
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::keyring::file;
+use crate::units;
 use clap::{Args, ValueEnum};
 use outlast::{
-    Address, Auth, Builder, ConnectError, ConnectionError, EndReason, EntityName, EntityType, Fault, Messenger, Mode,
+    Address, Auth, Builder, ConnectError, ConnectionError, EndReason, EntityName, EntityType, Fault, Lifetime, Messenger, Mode,
 };
 use std::path::PathBuf;
 
@@ -121,4 +122,9 @@ fn connection_failure(address: &Address, cause: &ConnectionError) -> Failure {
 /// Reads an address whose port goes without saying.
 pub(crate) fn parse_address(text: &str) -> Result<Address, String> {
     Address::parse_with_port(text, DEFAULT_PORT).map_err(|e| e.to_string())
+}
+
+/// Reads how long a session goes on without a connection.
+pub(crate) fn parse_lifetime(text: &str) -> Result<Lifetime, String> {
+    Ok(units::parse_lifetime(text)?.map_or(Lifetime::Forever, Lifetime::For))
 }

@@ -7,11 +7,14 @@
 mod access;
 mod bench;
 mod clock;
+mod copy;
+mod demo;
 mod exit;
 mod keyring;
 mod probe;
 mod process;
 mod random;
+mod serve;
 mod signals;
 mod term;
 mod units;
@@ -55,6 +58,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Probe(probe::ProbeArgs),
+    Demo(demo::DemoArgs),
+    Serve(serve::ServeArgs),
+    Copy(copy::CopyArgs),
     Bench(bench::BenchArgs),
     Keyring(keyring::KeyringArgs),
     #[command(hide = true, name = process::CHILD_COMMAND)]
@@ -82,6 +88,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Outcome {
     match command {
         Command::Keyring(args) => keyring::run(args),
+        Command::Demo(args) => block_on(demo::run(args)),
+        Command::Serve(args) => block_on(serve::run(args)),
+        Command::Copy(args) => block_on(copy::run(args)),
         Command::Bench(args) => block_on(bench::run(args)),
         Command::ChildProcess(args) => child(&args.role),
         Command::Probe(args) => block_on(probe::run(args)),
@@ -92,6 +101,9 @@ fn run(command: Command) -> Outcome {
 fn child(role: &str) -> Outcome {
     let reporter = process::Reporter::new();
     match role {
+        "demo-server" => block_on(demo::server_process(process::receive_task()?, reporter)),
+        "demo-client" => block_on(demo::client_process(process::receive_task()?, reporter)),
+        "demo-relay" => block_on(demo::relay_process(process::receive_task()?, reporter)),
         "bench-server" => block_on(bench::server_process(process::receive_task()?, reporter)),
         "bench-client" => block_on(bench::client_process(process::receive_task()?, reporter)),
         _ => Err(exit::Failure::usage("this command is for outlast's own use")),
@@ -108,12 +120,12 @@ fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
     outcome
 }
 
-/// Logs go to stderr: errors only, unless `-v` or `RUST_LOG` ask for more.
+/// Logs go to stderr, if `-v` or `RUST_LOG` ask for them: what fails, the commands say themselves.
 fn start_logging(verbose: u8) {
     use std::io::IsTerminal as _;
     use tracing_subscriber::EnvFilter;
     let level = match verbose {
-        0 => "error",
+        0 => "off",
         1 => "info",
         2 => "debug",
         _ => "trace",

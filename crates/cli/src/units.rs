@@ -69,6 +69,11 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// `1 file`, `2,000 files`.
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{} {what}s", count(number)) }
+}
+
 /// Reads `4096`, `64K`, `64KiB`, `1.5G`: powers of 1024.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let bad = || format!("{text:?} is not a size: write 4096, 64K, 10M or 1.5G");

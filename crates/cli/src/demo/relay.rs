@@ -23,7 +23,7 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What the relay is told.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct RelayConfig {
+pub(crate) struct RelayConfig {
     pub(super) server: SocketAddr,
     pub(super) cuts: Vec<Cut>,
 }
@@ -133,7 +133,7 @@ impl Plan {
 }
 
 /// The process: relays until its standard input ends.
-pub(super) async fn run(config: RelayConfig, reporter: Reporter) -> Outcome {
+pub(crate) async fn run(config: RelayConfig, reporter: Reporter) -> Outcome {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("the relay cannot listen")?;
     let address = listener.local_addr().context("the relay cannot listen")?;
     reporter.send(&RelayReport::Listening(address));
