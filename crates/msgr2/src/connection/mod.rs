@@ -515,6 +515,12 @@ impl StreamChannel for Connection {
         if self.state == State::Closed || self.ending.is_some() || self.out.len() > OUT_BYTES_MAX {
             return &mut [];
         }
+        // What comes while somebody else has to decide is kept and not looked at: no more than a stranger may cost.
+        if self.state.waits_for_a_decision()
+            && self.decoder.buffered() >= Limits::BEFORE_AUTHENTICATION.read_buffer_bytes
+        {
+            return &mut [];
+        }
         self.decoder.poll_read()
     }
 

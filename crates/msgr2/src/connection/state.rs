@@ -179,6 +179,30 @@ impl State {
             | Self::Closed => false,
         }
     }
+
+    /// Nothing of the peer's is looked at until the authority, the session or the endpoint has had its say.
+    #[must_use]
+    pub const fn waits_for_a_decision(self) -> bool {
+        match self {
+            Self::AuthStandby | Self::SessionOpening | Self::SessionDeciding => true,
+            Self::BannerConnecting
+            | Self::HelloConnecting
+            | Self::AuthConnecting
+            | Self::AuthConnectingSign
+            | Self::CompressionConnecting
+            | Self::SessionConnecting
+            | Self::SessionReconnecting
+            | Self::BannerAccepting
+            | Self::HelloAccepting
+            | Self::AuthAccepting
+            | Self::AuthAcceptingMore
+            | Self::AuthAcceptingSign
+            | Self::CompressionAccepting
+            | Self::SessionAccepting
+            | Self::Ready
+            | Self::Closed => false,
+        }
+    }
 }
 
 impl fmt::Display for State {

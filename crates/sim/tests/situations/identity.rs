@@ -100,7 +100,7 @@ fn two_clients_of_one_name_do_not_disturb_each_other() {
     }
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.process(server).sessions.len(), 2);
-    for (_, session) in &world.process(server).sessions {
+    for session in world.process(server).sessions.values() {
         let fronts = world.process(server).fronts(session.id());
         assert_eq!(fronts, ["one", "two", "three"]);
         assert_eq!(session.counters().resets, 0);

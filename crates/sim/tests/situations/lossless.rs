@@ -325,3 +325,52 @@ fn what_was_queued_for_a_server_that_forgot_is_lost_with_a_reason() {
     assert_eq!(stage.seen(stage.b).got, [0, 3]);
     assert_eq!(stage.seen(stage.a).events, "connected interrupted reset(2) resumed(0)");
 }
+
+/// Unlucky ones: attempt after attempt gets one frame further, in establishing and in resuming; then it is through, and
+/// nothing was lost, sent for nothing or delivered twice.
+#[test]
+fn attempts_that_fail_one_frame_later_each_time_end_well() {
+    let early = [
+        (true, Point::Banner),
+        (false, Point::Banner),
+        (true, Tag::Hello.into()),
+        (false, Tag::Hello.into()),
+        (true, Tag::AuthRequest.into()),
+        (false, Tag::AuthDone.into()),
+        (true, Tag::AuthSignature.into()),
+        (false, Tag::AuthSignature.into()),
+        (true, Tag::CompressionRequest.into()),
+        (false, Tag::CompressionDone.into()),
+    ];
+    // Each fault is set when the one before it was met, so that it meets the next attempt.
+    let attempts = |stage: &mut Stage, last: [(bool, Point); 2], start: fn(&mut Stage)| {
+        for (index, (by_client, point)) in early.into_iter().chain(last).enumerate() {
+            let by = if by_client { stage.a } else { stage.b };
+            stage.at(by, point, Fault::CutBefore);
+            if index == 0 {
+                start(stage);
+            }
+            stage.until_hit();
+        }
+    };
+    let mut stage = Stage::lossless();
+    attempts(&mut stage, [(true, Tag::ClientIdent.into()), (false, Tag::ServerIdent.into())], |stage| {
+        stage.dial(stage.a);
+        stage.say(stage.a);
+    });
+    stage.settle();
+    assert_eq!(stage.seen(stage.b).got, [0]);
+    let resuming = [(true, Tag::SessionReconnect.into()), (false, Tag::SessionReconnectOk.into())];
+    attempts(&mut stage, resuming, |stage| {
+        stage.at(stage.a, Tag::Message, Fault::CutBefore);
+        stage.say(stage.a);
+    });
+    stage.settle();
+    let (a, b) = (stage.seen(stage.a), stage.seen(stage.b));
+    // Twelve faults each time; the two HELLOs cross, so that one attempt meets both.
+    assert_eq!((a.dialled, b.accepted), (1 + 11 + 1 + 11, 24));
+    assert_eq!(a.said, "ident ident ident reconnect reconnect reconnect");
+    assert_eq!(b.said, "server_ident server_ident reconnect_ok reconnect_ok");
+    assert_eq!((a.ready, a.replayed, a.resets, b.dropped, b.got), (2, 1, 0, 0, vec![0, 1]));
+    assert_eq!(stage.receipts(stage.a), [ReceiptStatus::Acknowledged; 2]);
+}

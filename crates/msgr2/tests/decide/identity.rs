@@ -1,0 +1,98 @@
+//! What matching by identity adds.
+
+use super::*;
+
+const CLIENT: &str = "client.a";
+
+fn client_ident(host: u8, global_seq: u64, cookie: u64) -> ClientIdent {
+    ClientIdent { global_id: i64::try_from(GLOBAL_ID).unwrap(), ..ident(host, global_seq, cookie) }
+}
+
+fn established() -> (Acceptor, u64) {
+    let mut acceptor = Acceptor::by_identity(Policy::STATEFUL_SERVER, CLIENT);
+    let cookie = accepted(acceptor.ident(client_ident(LOWER, 1, COOKIE))).cookie;
+    acceptor.events();
+    (acceptor, cookie)
+}
+
+#[test]
+fn another_address_or_target_does_no_harm() {
+    let (mut acceptor, cookie) = established();
+    acceptor.lost();
+    resumed(acceptor.reconnect(reconnect(HIGHER, cookie, 2, 1)));
+    let relayed = ClientIdent { target: address(99), ..client_ident(HIGHER, 3, COOKIE + 1) };
+    accepted(acceptor.ident(relayed));
+    let nowhere = ClientIdent { addresses: AddrVec::default(), ..client_ident(LOWER, 4, COOKIE + 2) };
+    accepted(acceptor.ident(nowhere));
+}
+
+#[test]
+fn a_wrong_server_cookie_resumes_nothing() {
+    let (mut acceptor, cookie) = established();
+    let queued = acceptor.say();
+    acceptor.lost();
+    for wrong in [0, cookie ^ 1, COOKIE, u64::MAX] {
+        assert_eq!(acceptor.reconnect(reconnect(LOWER, wrong, 2, 1)), reset(true));
+    }
+    assert_eq!(acceptor.session().state(), SessionState::Standby);
+    assert_eq!(acceptor.session().status(queued), ReceiptStatus::Pending);
+    resumed(acceptor.reconnect(reconnect(LOWER, cookie, 2, 1)));
+}
+
+#[test]
+fn another_name_finds_nothing_even_with_both_cookies() {
+    let (mut acceptor, cookie) = established();
+    acceptor.newcomer("client.b");
+    assert_eq!(acceptor.reconnect(reconnect(LOWER, cookie, 2, 1)), reset(true));
+    let first = acceptor.session().id();
+    let theirs = accepted(acceptor.ident(client_ident(LOWER, 2, COOKIE))).cookie;
+    assert!(acceptor.session().id() != first && theirs != cookie);
+}
+
+#[test]
+fn a_client_of_the_same_name_with_another_cookie_has_a_session_of_its_own() {
+    let (mut acceptor, cookie) = established();
+    let first = acceptor.session.take().unwrap();
+    // Its counter of attempts is its own.
+    accepted(acceptor.ident(client_ident(LOWER, 0, COOKIE + 1)));
+    assert!(acceptor.session().id() != first.id());
+    assert_eq!(acceptor.endpoint.sessions(), 2);
+    acceptor.session = Some(first);
+    resumed(acceptor.reconnect(reconnect(LOWER, cookie, 2, 1)));
+}
+
+/// Peers have one session by name; crossed connections are decided by it.
+#[test]
+fn of_two_peers_that_cross_the_lower_names_connection_survives() {
+    for (name, newcomer_wins) in [("osd.1", true), ("osd.3", false)] {
+        let mut acceptor = Acceptor::by_identity(Policy::LOSSLESS_PEER, name);
+        let config =
+            SessionConfig { matching: Matching::Identity, ..SessionConfig::new(Policy::LOSSLESS_PEER) };
+        let target =
+            Target { addresses: address(LOWER).into(), entity_type: None, name: Some(name.parse().unwrap()) };
+        acceptor.session = Some(acceptor.endpoint.connect(target, config, NOW));
+        acceptor.dial();
+        // The address says the opposite, and does not count.
+        let host = if newcomer_wins { HIGHER } else { LOWER };
+        let number = if newcomer_wins { 1 } else { 3 };
+        let decision = acceptor.ident(ClientIdent { global_id: number, ..ident(host, 1, COOKIE) });
+        if newcomer_wins {
+            accepted(decision);
+        } else {
+            assert_eq!(decision, wait());
+        }
+    }
+}
+
+/// A restarted peer counts from 1 again; the nonce in its address tells it from the one before.
+#[test]
+fn a_restarted_peer_is_no_stale_attempt() {
+    let mut acceptor = Acceptor::by_identity(Policy::LOSSLESS_PEER, "osd.1");
+    accepted(acceptor.ident(ident(LOWER, 50, COOKIE)));
+    let stale = ConnectionError::Stale { offered: 2, known: 50 };
+    assert_eq!(acceptor.ident(ident(LOWER, 2, COOKIE)), Decision::Refuse(stale));
+    let restarted = EntityAddr { nonce: 4242, ..address(LOWER) };
+    accepted(acceptor.ident(ClientIdent { addresses: restarted.into(), ..ident(LOWER, 2, COOKIE + 1) }));
+    // And the one before is none of its attempts: by its cookie it is not found.
+    assert_eq!(acceptor.reconnect(reconnect(LOWER, 1, 51, 1)), reset(false));
+}
