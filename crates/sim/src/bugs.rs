@@ -135,7 +135,9 @@ impl Wire {
 
 /// A bug in a world. See the [module](self).
 pub struct Planted {
-    bug: Bug,
+    bug: Option<Bug>,
+    /// Resumptions say less than what was received. No bug: more is sent again than need be.
+    sloppy: bool,
     wires: BTreeMap<(LinkId, Direction), Wire>,
     resumed: BTreeSet<LinkId>,
     /// The highest number that a process wrote to whoever is at the other end.
@@ -146,6 +148,8 @@ pub struct Planted {
     left_over: BTreeMap<ProcessId, Vec<u8>>,
 }
 
+/// Messages that a sloppy peer forgets.
+const FORGOTTEN: u64 = 3;
 /// How much a kept decoder keeps at most.
 const TAIL_BYTES_MAX: usize = 40;
 
@@ -153,8 +157,15 @@ impl Planted {
     /// Plants a bug.
     #[must_use]
     pub fn new(bug: Bug) -> Self {
+        Self { bug: Some(bug), ..Self::sloppy(false) }
+    }
+
+    /// No bug, but peers that forget a little of what they received.
+    #[must_use]
+    pub fn sloppy(sloppy: bool) -> Self {
         Self {
-            bug,
+            bug: None,
+            sloppy,
             wires: BTreeMap::new(),
             resumed: BTreeSet::new(),
             highest: BTreeMap::new(),
@@ -168,19 +179,19 @@ impl Planted {
     // ------------------------------------------------------------------ drivers that break their contract
 
     pub(crate) fn has_no_deadline(&self, state: State) -> bool {
-        self.bug == Bug::NoHandshakeDeadline && state != State::Ready
+        self.bug == Some(Bug::NoHandshakeDeadline) && state != State::Ready
     }
 
     pub(crate) fn never_reads_again(&self) -> bool {
-        self.bug == Bug::ThrottleLeak
+        self.bug == Some(Bug::ThrottleLeak)
     }
 
     pub(crate) fn swallows(&self, event: &SessionEvent) -> bool {
-        self.bug == Bug::ResetUntold && matches!(event, SessionEvent::Reset { .. })
+        self.bug == Some(Bug::ResetUntold) && matches!(event, SessionEvent::Reset { .. })
     }
 
     pub(crate) fn overlooks(&self, existing: Option<SessionState>) -> bool {
-        self.bug == Bug::TwoWinners && existing.is_some_and(SessionState::is_dialling)
+        self.bug == Some(Bug::TwoWinners) && existing.is_some_and(SessionState::is_dialling)
     }
 
     pub(crate) fn forgets_to_dial(&self, process: ProcessId, session: SessionId) -> bool {
@@ -188,7 +199,7 @@ impl Planted {
     }
 
     pub(crate) fn decided(&mut self, process: ProcessId, session: Option<SessionId>, decision: &Decision) {
-        let Some(session) = session.filter(|_| self.bug == Bug::WaitWithoutPromise) else { return };
+        let Some(session) = session.filter(|_| self.bug == Some(Bug::WaitWithoutPromise)) else { return };
         if matches!(decision, Decision::Reply(Control::Wait(_))) {
             self.told_to_wait.insert((process, session));
         }
@@ -201,7 +212,7 @@ impl Planted {
         channel: ChannelId,
         bytes: &[u8],
     ) -> Option<Vec<u8>> {
-        if self.bug != Bug::DecoderKept {
+        if self.bug != Some(Bug::DecoderKept) {
             return None;
         }
         let fresh = !self.tails.contains_key(&(process, channel));
@@ -230,7 +241,7 @@ impl Planted {
         from: ProcessId,
         bytes: &[u8],
     ) -> (Vec<u8>, Vec<u8>) {
-        if !self.bug.is_on_the_wire() {
+        if !self.sloppy && !self.bug.is_some_and(Bug::is_on_the_wire) {
             return (bytes.to_vec(), Vec::new());
         }
         let mut wire = self.wires.remove(&(link, direction)).unwrap_or_else(Wire::new);
@@ -306,17 +317,23 @@ impl Planted {
             Control::Ack(ack) => Control::Ack(Ack { seq: self.change_ack(ack.seq, link, direction) }),
             Control::SessionReconnectOk(mut ok) => {
                 self.resumed.insert(link);
-                if self.bug == Bug::NumbersNotRestored {
+                if self.bug == Some(Bug::NumbersNotRestored) {
                     ok.msg_seq += 1;
+                } else if self.sloppy {
+                    ok.msg_seq = ok.msg_seq.saturating_sub(FORGOTTEN);
                 }
                 Control::SessionReconnectOk(ok)
             }
-            Control::ClientIdent(mut ident) if self.bug == Bug::CookieNotCompared => {
+            Control::ClientIdent(mut ident) if self.bug == Some(Bug::CookieNotCompared) => {
                 ident.cookie = *self.cookies.entry(from).or_insert(ident.cookie);
                 Control::ClientIdent(ident)
             }
-            Control::SessionReconnect(mut reconnect) if self.bug == Bug::CookieNotCompared => {
+            Control::SessionReconnect(mut reconnect) if self.bug == Some(Bug::CookieNotCompared) => {
                 reconnect.client_cookie = *self.cookies.entry(from).or_insert(reconnect.client_cookie);
+                Control::SessionReconnect(reconnect)
+            }
+            Control::SessionReconnect(mut reconnect) if self.sloppy => {
+                reconnect.msg_seq = reconnect.msg_seq.saturating_sub(FORGOTTEN);
                 Control::SessionReconnect(reconnect)
             }
             control => control,
@@ -325,20 +342,9 @@ impl Planted {
 
     fn change_ack(&self, seq: u64, link: LinkId, direction: Direction) -> u64 {
         match self.bug {
-            Bug::AckOffByOne if seq > 0 => seq + 1,
-            Bug::DuplicateNotDropped => seq.saturating_sub(self.shift_back(link, direction)),
-            Bug::AckOffByOne
-            | Bug::LostReplay
-            | Bug::ReplayOutOfOrder
-            | Bug::NumbersNotRestored
-            | Bug::CookieNotCompared
-            | Bug::ReceiptTooEarly
-            | Bug::DecoderKept
-            | Bug::TwoWinners
-            | Bug::WaitWithoutPromise
-            | Bug::NoHandshakeDeadline
-            | Bug::ThrottleLeak
-            | Bug::ResetUntold => seq,
+            Some(Bug::AckOffByOne) if seq > 0 => seq + 1,
+            Some(Bug::DuplicateNotDropped) => seq.saturating_sub(self.shift_back(link, direction)),
+            Some(_) | None => seq,
         }
     }
 
@@ -358,19 +364,19 @@ impl Planted {
         wire.messages += 1;
         message.header.ack_seq = self.change_ack(message.header.ack_seq, link, direction);
         match self.bug {
-            Bug::LostReplay if resumed && first => return,
-            Bug::ReplayOutOfOrder if resumed && first => {
+            Some(Bug::LostReplay) if resumed && first => return,
+            Some(Bug::ReplayOutOfOrder) if resumed && first => {
                 wire.held = Some(message);
                 return;
             }
-            Bug::ReplayOutOfOrder => {
+            Some(Bug::ReplayOutOfOrder) => {
                 if let Some(mut held) = wire.held.take() {
                     std::mem::swap(&mut held.header.seq, &mut message.header.seq);
                     write_message(wire, &message, forth);
                     message = held;
                 }
             }
-            Bug::DuplicateNotDropped => {
+            Some(Bug::DuplicateNotDropped) => {
                 let highest = self.highest.entry(from).or_default();
                 if first && resumed && message.header.seq <= *highest {
                     wire.shift = *highest + 1 - message.header.seq;
@@ -378,19 +384,10 @@ impl Planted {
                 message.header.seq += wire.shift;
                 *highest = (*highest).max(message.header.seq);
             }
-            Bug::ReceiptTooEarly => {
+            Some(Bug::ReceiptTooEarly) => {
                 write_control(wire, &Control::Ack(Ack { seq: message.header.seq }), back);
             }
-            Bug::LostReplay
-            | Bug::AckOffByOne
-            | Bug::NumbersNotRestored
-            | Bug::CookieNotCompared
-            | Bug::DecoderKept
-            | Bug::TwoWinners
-            | Bug::WaitWithoutPromise
-            | Bug::NoHandshakeDeadline
-            | Bug::ThrottleLeak
-            | Bug::ResetUntold => {}
+            Some(_) | None => {}
         }
         write_message(wire, &message, forth);
     }

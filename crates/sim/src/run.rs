@@ -115,7 +115,7 @@ impl Run {
     fn new(scenario: Scenario, bug: Option<Bug>, trace: bool) -> Self {
         let mut world = World::new(scenario.seed);
         world.weather = scenario.weather;
-        world.planted = bug.map(Planted::new);
+        world.planted = bug.map(Planted::new).or_else(|| scenario.sloppy.then(|| Planted::sloppy(true)));
         let inbound = scenario.opened.inbound;
         // A message is admitted by its length on the wire: one may turn out to be longer.
         let unpacked = if scenario.compressed { scenario.payload_max } else { 0 };
@@ -530,6 +530,11 @@ impl Run {
         self.note(|| "---- fair weather".to_owned());
         self.world.unreachable.clear();
         self.world.blackholes.clear();
+        if let Some((from, to)) = self.scenario.one_way {
+            let pair = (ProcessId(from), ProcessId(to));
+            let silent = self.one_in(2);
+            if silent { self.world.blackholes.push(pair) } else { self.world.unreachable.push(pair) }
+        }
         self.world.hazards = Hazards::default();
         let weather = self.world.weather;
         self.world.weather = Weather {
@@ -548,20 +553,16 @@ impl Run {
     fn judge(mut self) -> Report {
         let begin = self.world.now;
         let bound = self.scenario.bound;
+        if self.scenario.one_way.is_some() {
+            // The end that can dial does so only if it has something to say.
+            self.last_words();
+            self.meet("one-way partition that lasts");
+        }
         let mut settled = self.settle(bound);
         let settled_after = self.world.now.saturating_since(begin);
         if settled {
             // Settled is not yet usable: a last word over every line and back.
-            for line in 0..self.lines.len() {
-                self.open(line);
-            }
-            self.run_for(Duration::from_secs(1));
-            for index in 0..self.world.processes.len() {
-                let id = ProcessId(index);
-                for session in self.world.live_sessions(id) {
-                    self.send(id, session, KIND_PLAIN, 10);
-                }
-            }
+            self.last_words();
             settled = self.settle(bound);
         }
         if self.scenario.shape.is_lossy() && !self.livelock {
@@ -591,6 +592,19 @@ impl Run {
             steps: self.world.steps(),
             settled_after,
             messages: self.messages,
+        }
+    }
+
+    fn last_words(&mut self) {
+        for line in 0..self.lines.len() {
+            self.open(line);
+        }
+        self.run_for(Duration::from_secs(1));
+        for index in 0..self.world.processes.len() {
+            let id = ProcessId(index);
+            for session in self.world.live_sessions(id) {
+                self.send(id, session, KIND_PLAIN, 10);
+            }
         }
     }
 

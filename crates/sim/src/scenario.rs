@@ -4,7 +4,7 @@ use crate::bugs::Bug;
 use crate::setup::{Security, address, ceph, ours, process};
 use crate::world::{Hazards, ProcessConfig, Weather};
 use outlast_msgr2::compress::Algorithm;
-use outlast_msgr2::connection::OUT_BYTES_HIGH;
+use outlast_msgr2::connection::{HANDSHAKE_TIMEOUT, OUT_BYTES_HIGH};
 use outlast_msgr2::wire::FEATURE_REVISION_1;
 use outlast_msgr2::{Matching, Policy, SessionConfig};
 use outlast_session::{AckPolicy, BackoffConfig, Lifetime, LivenessConfig, OutboxLimits, ThrottleLimits};
@@ -127,6 +127,10 @@ pub struct Scenario {
     pub hazards: Hazards,
     /// Frames are compressed.
     pub compressed: bool,
+    /// Resumptions say less than what was received, so that more is sent again than need be.
+    pub sloppy: bool,
+    /// No way from the first to the second, in fair weather too; the other way is open.
+    pub one_way: Option<(usize, usize)>,
     /// Whether sources of connections may change.
     pub may_roam: bool,
     /// Things that happen before the weather turns fair.
@@ -186,7 +190,13 @@ impl Scenario {
         let lifetime = Duration::from_secs(pick(&mut rng, &[2, 20, 60]));
         // Whoever is not told that its peer is gone for good must give up by itself.
         accepted.lifetime = Lifetime::For(lifetime);
-        let forever = shape.is_by_identity() && rng.random();
+        // Nobody forgets anything on purpose: then nothing may be lost at all, and no expiry hides that it is stuck.
+        let one_way_wanted = shape == Shape::CephPeers && bug.is_none() && one_in(&mut rng, 3);
+        let durable = one_way_wanted || one_in(&mut rng, 3);
+        if durable {
+            accepted.lifetime = Lifetime::Forever;
+        }
+        let forever = durable || (shape.is_by_identity() && rng.random());
         opened.lifetime = if forever { Lifetime::Forever } else { Lifetime::For(lifetime) };
         small_queues(&mut opened, &mut rng);
         accepted.outbox = opened.outbox;
@@ -196,17 +206,17 @@ impl Scenario {
         let revision_0 = !on_wire && one_in(&mut rng, 8);
         let compression = !on_wire && one_in(&mut rng, 5);
         let algorithm = pick(&mut rng, &Algorithm::ALL);
-        let spare = one_in(&mut rng, 3).then(|| u64::MAX - rng.random_range(40..200));
+        let spare = one_in(&mut rng, 3).then(|| u64::MAX - rng.random_range(400..1500));
         let mut processes = Vec::new();
         let mut lines = Vec::new();
-        let mut add = |name: &str, listens: bool, accepted: &SessionConfig| {
+        let mut add = |name: &str, listens: bool, accepted: &SessionConfig, rng: &mut StdRng| {
             let index = processes.len();
             let at = listens.then(|| address(u8::try_from(index).unwrap_or(0) + 1));
             let mut config = process(name, at, accepted.clone(), security);
             config.keep_nonce = keep_nonce;
             config.endpoint.nonce = u32::try_from(index).unwrap_or(0) + 1;
             let connection = Arc::make_mut(&mut config.endpoint.connection);
-            connection.handshake_timeout = handshake_timeout;
+            connection.handshake_timeout = pick(rng, &[handshake_timeout, HANDSHAKE_TIMEOUT]);
             connection.liveness = liveness;
             if revision_0 {
                 connection.msgr2_supported &= !FEATURE_REVISION_1;
@@ -225,7 +235,7 @@ impl Scenario {
         if shape.is_peers() {
             let count = pick(&mut rng, &[2, 2, 2, 3]);
             for index in 0..count {
-                add(["osd.1", "osd.2", "osd.3"][index], true, &accepted);
+                add(["osd.1", "osd.2", "osd.3"][index], true, &accepted, &mut rng);
             }
             for from in 0..count {
                 lines.extend((0..count).filter(|to| *to != from).map(|to| (from, to)));
@@ -235,10 +245,10 @@ impl Scenario {
                 lines.retain(|(from, to)| from < to);
             }
         } else {
-            let server = add("mon.1", true, &accepted);
+            let server = add("mon.1", true, &accepted, &mut rng);
             let count = pick(&mut rng, &[1, 1, 2, 3]);
             for name in &["client.a", "client.b", "client.c"][..count] {
-                let client = add(name, false, &accepted);
+                let client = add(name, false, &accepted, &mut rng);
                 lines.push((client, server));
             }
         }
@@ -256,7 +266,7 @@ impl Scenario {
             window_bytes: if one_in(&mut rng, 4) { rng.random_range(200..4000) } else { 64 << 10 },
         };
         let payload_max = if small { 300 } else { pick(&mut rng, &[64, 4096, 40_000, 200 << 10]) };
-        let payload_sum_max = if small { 6_000 } else { 600 << 10 };
+        let payload_sum_max = if small { 10_000 } else { 1500 << 10 };
         let hazards = Hazards {
             cut_percent: pick(&mut rng, &[0, 10, 50]),
             cut_bytes_max: pick(&mut rng, &[600, 3000, 60_000]),
@@ -264,11 +274,17 @@ impl Scenario {
             late_per_myriad: pick(&mut rng, &[0, 0, if small { 3 } else { 100 }]),
             late_max: Duration::from_millis(pick(&mut rng, &[20, 500, 4000])),
         };
-        let acts = if small { rng.random_range(5..20) } else { rng.random_range(10..90) };
+        let acts = if small { rng.random_range(5..20) } else { rng.random_range(10..200) };
         let pause = Duration::from_micros(pick(&mut rng, &[200, 2000, 30_000, 700_000]));
-        let reach = opened.backoff.max + handshake_timeout + liveness.interval + liveness.grace;
+        let reach = opened.backoff.max + HANDSHAKE_TIMEOUT + liveness.interval + liveness.grace;
         let bound = lifetime + (reach + hazards.late_max) * 4 + Duration::from_secs(10);
-        let menu = menu(shape, &mut rng, bug);
+        let mut menu = menu(shape, &mut rng, bug);
+        if durable {
+            menu.retain(|(act, _)| !matches!(act, Act::Restart | Act::Close | Act::Abort));
+        }
+        let readable = security != Security::Secure && !revision_0 && !compression;
+        let sloppy = bug.is_none() && readable && one_in(&mut rng, 4);
+        let one_way = (one_way_wanted && lines.contains(&(0, 1)) && lines.contains(&(1, 0))).then(|| if rng.random() { (0, 1) } else { (1, 0) });
         Self {
             seed,
             shape,
@@ -280,6 +296,8 @@ impl Scenario {
             weather,
             hazards,
             compressed: compression,
+            sloppy,
+            one_way,
             may_roam: rng.random(),
             acts,
             pause,

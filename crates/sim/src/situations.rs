@@ -44,6 +44,7 @@ const EXPECTED: &[&str] = &[
     "revoked too late",
     "rekey",
     "no route",
+    "one-way partition that lasts",
     "link cut",
     "link half-open",
     "link black from the beginning",

@@ -461,9 +461,13 @@ impl Session {
         self.push_event(event);
     }
 
-    /// With nothing to say and nothing promised, a peer need not dial.
+    /// With nothing to say and nothing promised, a peer need not dial. Between our own ends the other may have
+    /// something to say and no way to us: who opened the session keeps it connected.
     fn may_stand_by(&self) -> bool {
-        self.config.policy.standby && self.outbox.is_empty() && !self.promised
+        self.config.policy.standby
+            && self.config.matching == Matching::Address
+            && self.outbox.is_empty()
+            && !self.promised
     }
 
     // ------------------------------------------------------------------ output
