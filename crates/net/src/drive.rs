@@ -215,7 +215,8 @@ impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
 async fn linger(socket: &mut Socket) -> io::Result<()> {
     poll_fn(|cx| socket.poll_shutdown(cx)).await?;
     let mut thrown_away = 0;
-    let mut buffer = [0; 2048];
+    // Not in the future itself, which every connection holds from its beginning.
+    let mut buffer = vec![0; 2048];
     while thrown_away < LINGER_BYTES_MAX {
         match poll_fn(|cx| socket.poll_read(cx, &mut buffer)).await? {
             0 => break,

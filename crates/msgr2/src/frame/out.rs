@@ -23,8 +23,10 @@ pub const REFERENCE_BYTES_MIN: usize = 8 * 1024;
 /// a core's second-level cache between the checksum and the copy.
 const WINDOW_BYTES: usize = 256 * 1024;
 
-/// The scratch starts with this size.
-const SCRATCH_BYTES_MIN: usize = 4 * 1024;
+/// The first scratch: what either end says in a handshake fits, and a stranger may not cost much.
+const SCRATCH_BYTES_FIRST: usize = 512;
+/// A larger one is a multiple of this.
+const SCRATCH_BYTES_STEP: usize = 4 * 1024;
 /// A scratch larger than this is given back once it is empty. It grows that far only in secure mode, where a
 /// frame is sealed as a whole.
 const SCRATCH_KEPT_BYTES_MAX: usize = 1280 * 1024;
@@ -357,7 +359,9 @@ impl OutBuf {
         self.head = 0;
         self.tail = waiting;
         if !roomy {
-            self.scratch.resize((2 * waiting + len).next_multiple_of(SCRATCH_BYTES_MIN), 0);
+            let wanted = 2 * waiting + len;
+            let step = if wanted <= SCRATCH_BYTES_FIRST { SCRATCH_BYTES_FIRST } else { SCRATCH_BYTES_STEP };
+            self.scratch.resize(wanted.next_multiple_of(step), 0);
         }
     }
 
