@@ -16,6 +16,8 @@ const ABORTABLE_BYTES_MIN: usize = 16 << 10;
 const ENCODE_AT_ONCE_BYTES_MAX: usize = 2 << 10;
 
 impl Connection {
+    // Of the many kinds of frames, those named here are all that have a meaning now; what is added later has none yet.
+    #[allow(clippy::wildcard_enum_match_arm)]
     pub(super) fn ready_control(&mut self, control: Control, now: Instant) -> Result<(), ConnectionError> {
         match control {
             Control::Ack(ack) => {
@@ -273,6 +275,12 @@ impl Connection {
             };
             session.settle_abort(id, ordinal, aborted);
         }
+    }
+
+    /// Bytes that were taken from the session and not written yet, encoded or not.
+    #[must_use]
+    pub fn unwritten_len(&self) -> usize {
+        self.out_len() + self.pulled_bytes
     }
 
     /// How long since the handshake began.

@@ -394,18 +394,18 @@ impl Session {
             self.finish(EndReason::Expired, LossReason::Expired);
             return;
         }
-        if let Intent::Drain { deadline } = self.intent {
-            if deadline <= now && self.state != SessionState::Closed {
-                let reason =
-                    if self.outbox.is_empty() { EndReason::Closed } else { EndReason::ClosedUndrained };
-                self.finish(reason, LossReason::Closed);
-                return;
-            }
+        if let Intent::Drain { deadline } = self.intent
+            && deadline <= now
+            && self.state != SessionState::Closed
+        {
+            let reason = if self.outbox.is_empty() { EndReason::Closed } else { EndReason::ClosedUndrained };
+            self.finish(reason, LossReason::Closed);
+            return;
         }
-        if let SessionState::Waiting { until } = self.state {
-            if until <= now {
-                self.set_state(SessionState::Pausing { until: now });
-            }
+        if let SessionState::Waiting { until } = self.state
+            && until <= now
+        {
+            self.set_state(SessionState::Pausing { until: now });
         }
     }
 
