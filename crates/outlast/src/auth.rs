@@ -76,11 +76,12 @@ struct Issuer {
 }
 
 impl Guard {
-    /// `want`: the services that tickets are asked for, where a monitor lets us in.
+    /// `want`: the services that tickets are asked for, where a monitor lets us in, and given for, where we let in.
     pub(crate) fn new(auth: &Auth, want: ServiceMask, clock: &Clock) -> Result<Self, BuildError> {
         let mut rng = random()?;
-        // Only this process ever opens what is sealed with them.
-        let secrets = TicketSecrets::generate(KeyType::Aes256k, ServiceMask::NONE, date(clock), &mut rng);
+        // Only this process ever opens what is sealed with them. Ceph's clients are not content before they have a
+        // ticket for each service that they ask for, here as everywhere.
+        let secrets = TicketSecrets::generate(KeyType::Aes256k, want, date(clock), &mut rng);
         let issuer = Issuer { secrets: Arc::new(secrets), rng };
         Ok(Self { means: auth.0.clone(), want, issuer: Mutex::new(issuer) })
     }
