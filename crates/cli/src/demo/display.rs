@@ -122,7 +122,7 @@ impl Screen {
         if self.live {
             let lines = self.lines(now, &rate);
             self.draw(&lines);
-        } else if self.last_line.is_none_or(|last| at - last >= LINE_INTERVAL) {
+        } else if at - self.last_line.unwrap_or(started) >= LINE_INTERVAL {
             self.last_line = Some(at);
             let elapsed = (at - started).as_secs();
             self.print(&format!(
@@ -176,14 +176,18 @@ impl Screen {
                 cut[column(pair[1].bytes).min(BAR_COLUMNS - 1)] = true;
             }
         }
+        let part = |index: usize| match (index < done, cut[index]) {
+            (_, true) => (Style::Bad, "╳"),
+            (true, false) => (Style::Good, "━"),
+            (false, false) => (Style::Dim, "─"),
+        };
         let mut bar = String::new();
-        for (index, cut) in cut.iter().enumerate() {
-            let part = match (index < done, cut) {
-                (_, true) => self.paint.with(Style::Bad, "╳"),
-                (true, false) => self.paint.with(Style::Good, "━"),
-                (false, false) => self.paint.with(Style::Dim, "─"),
-            };
-            bar.push_str(&part);
+        let mut index = 0;
+        while index < BAR_COLUMNS {
+            let (style, text) = part(index);
+            let run = (index..BAR_COLUMNS).take_while(|&next| part(next) == (style, text)).count();
+            bar.push_str(&self.paint.with(style, text.repeat(run)));
+            index += run;
         }
         bar
     }

@@ -108,8 +108,8 @@ impl Verdict {
     pub(super) fn text(&self, paint: Paint) -> String {
         let mut lines = Vec::new();
         let row = |left: &str, value: String, right: &str, other: String| {
-            let right = if right.is_empty() { String::new() } else { format!("   {right:<24}{other:>11}") };
-            format!("  {left:<24}{value:>12}{right}").trim_end().to_owned()
+            let right = if right.is_empty() { String::new() } else { format!("   {right:<22}{other:>15}") };
+            format!("  {left:<22}{value:>14}{right}").trim_end().to_owned()
         };
         let head = |left: &str, right: &str| paint.with(Style::Bold, format!("  {left:<36}   {right}"));
         let count = units::count;

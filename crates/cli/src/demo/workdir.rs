@@ -9,6 +9,9 @@ use std::time::Duration;
 
 /// Room that is left over for everybody else, in bytes.
 const SPARE_BYTES: u64 = 256 * 1024 * 1024;
+/// Files are kept in memory if they take no more than this part of what is available: nothing wears, and a slow disk does not
+/// hide what the demo is about.
+const MEMORY_PART: u64 = 3;
 /// Attempts to remove what others may still be writing to.
 const REMOVALS_MAX: u32 = 40;
 /// The pause between them.
@@ -27,6 +30,13 @@ fn free(path: &Path) -> Option<u64> {
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// Memory that can be used without anybody else having to give up theirs, in bytes.
+fn available_memory() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Refuses to begin what cannot end well.
 pub(super) fn check_room(path: &Path, bytes: u64) -> Outcome<()> {
     match free(path) {
@@ -41,9 +51,14 @@ fn no_room(path: &Path, bytes: u64, free: u64) -> Failure {
 }
 
 impl WorkDir {
-    /// Makes one in the first usual place with room for `bytes`: `$TMPDIR` or `/tmp`, `/var/tmp`, here.
+    /// Makes one in the first usual place with room for `bytes`: `$TMPDIR`, `/dev/shm` if memory is plentiful, `/tmp`,
+    /// `/var/tmp`, here.
     pub(super) fn make(bytes: u64, keep: bool) -> Outcome<Self> {
-        let mut places = vec![std::env::temp_dir(), PathBuf::from("/var/tmp")];
+        let mut places: Vec<_> = std::env::var_os("TMPDIR").map(PathBuf::from).into_iter().collect();
+        if available_memory().is_some_and(|memory| memory / MEMORY_PART >= bytes) {
+            places.push(PathBuf::from("/dev/shm"));
+        }
+        places.extend(["/tmp", "/var/tmp"].map(PathBuf::from));
         places.extend(std::env::current_dir());
         let mut most = None;
         for place in &places {
