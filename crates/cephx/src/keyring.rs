@@ -265,7 +265,8 @@ impl Parser {
         let (name, value) = line.split_once('=').ok_or(KeyringProblem::Field)?;
         let name = name.replace('_', " ");
         let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
-        if name.is_empty() {
+        // One that begins like a section or a comment would be read as that once it was written again.
+        if name.is_empty() || name.starts_with(['[', '#', ';']) {
             return Err(KeyringProblem::Field);
         }
         let value = unquoted(value.trim())?;
@@ -422,6 +423,8 @@ mod tests {
         assert_eq!(problem("[a]\n"), (1, KeyringProblem::Name(EntityNameError::NoDot)));
         assert_eq!(problem("[client.a]\n\nwhat\n"), (3, KeyringProblem::Field));
         assert_eq!(problem("[client.a]\n= 3\n"), (2, KeyringProblem::Field));
+        assert_eq!(problem("[client.a]\n_[client.b] = 3\n"), (2, KeyringProblem::Field));
+        assert_eq!(problem("[client.a]\n_#key = 3\n"), (2, KeyringProblem::Field));
         assert_eq!(problem("[client.a]\nkey = ??\n"), (2, KeyringProblem::Key(KeyError::Base64)));
         assert_eq!(problem("[client.a]\ncaps mon = \"allow\n"), (2, KeyringProblem::Quote));
         assert_eq!(problem("[client.a]\ncaps mon = \"allow\" *\n"), (2, KeyringProblem::Quote));
