@@ -86,7 +86,9 @@ impl Address {
         }
         let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '[' | ']' | '@');
         let colon = bare.is_none() && name.contains(':');
-        if name.is_empty() || name.len() > HOST_BYTES_MAX || name.contains(bad) || colon {
+        // With a port behind it, a host of this name would read as a path.
+        let path = name == "unix";
+        if name.is_empty() || name.len() > HOST_BYTES_MAX || name.contains(bad) || colon || path {
             return Err(AddressError::Host(host.to_owned()));
         }
         Ok(Self::Name { host: name.to_owned(), port })
@@ -209,6 +211,7 @@ mod tests {
         assert_eq!(parse("[::1]:1").as_deref(), Ok("[::1]:1"));
         assert_eq!(parse("unix:/x").as_deref(), Ok("unix:/x"));
         assert_eq!(parse("host:x"), Err(AddressError::Port("host:x".into())));
+        assert_eq!(parse("unix"), Err(AddressError::Host("unix".into())));
     }
 
     #[test]
