@@ -330,6 +330,8 @@ impl EntityAddr {
         let family = u16::from_be_bytes([bytes[0], bytes[1]]);
         bytes[..2].copy_from_slice(&family.to_le_bytes());
         let wire_len = if family == FAMILY_V4 { SOCKADDR_V4_BYTES } else { SOCKADDR_V6_BYTES };
+        // Behind the family's own structure there may be anything, and it takes no part in comparisons.
+        bytes[usize::from(wire_len)..].fill(0);
         // The C structure's first field tells whether there is an address at all.
         let kind = if family == FAMILY_NONE { AddrKind::NONE } else { AddrKind::LEGACY };
         Ok(Self { kind, nonce, sockaddr: Sockaddr { bytes, wire_len } })

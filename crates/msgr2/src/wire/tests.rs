@@ -85,6 +85,14 @@ fn a_legacy_address_has_its_family_in_the_other_order() {
 }
 
 #[test]
+fn what_lies_behind_a_legacy_address_makes_no_other_address_of_it() {
+    let mut bytes = vec![0, 0, 0, 0, 9, 0, 0, 0, 0, 2, 0x1a, 0x85, 192, 0, 2, 1];
+    bytes.resize(8 + 128, 0xee);
+    bytes[16..24].fill(0);
+    assert_eq!(decode_addr(&bytes).unwrap(), addr("v1:192.0.2.1:6789/9"));
+}
+
+#[test]
 fn a_list_is_read_in_its_three_forms() {
     let one = addr("v2:192.0.2.1:3300/5");
     let two = addr("v1:192.0.2.1:6789/5");
