@@ -11,7 +11,7 @@ use outlast_msgr2::frame::{
     AdmitAll, FrameDecoder, FrameEncoder, Incoming, Limits, MessageFrame, OutBuf, Revision,
 };
 use outlast_msgr2::wire::{Ack, BANNER_PREFIX_BYTES, Banner, Control};
-use outlast_msgr2::{ChannelId, Decision, SessionEvent, SessionId, SessionState};
+use outlast_msgr2::{ChannelId, Session, SessionEvent, SessionId, SessionState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::IoSlice;
@@ -37,11 +37,11 @@ pub enum Bug {
     DecoderKept,
     /// The driver does not lend the session that is being dialled: both of two crossing connections win.
     TwoWinners,
-    /// WAIT is answered, but the connection that the peer shall wait for is never opened.
+    /// An equal answers WAIT although it is not dialling.
     WaitWithoutPromise,
     /// A handshake has no deadline.
     NoHandshakeDeadline,
-    /// Reading that was paused for the throttle is not taken up again.
+    /// Once reading was paused for the throttle, the application is not given anything any more.
     ThrottleLeak,
     /// The application is not told of a reset.
     ResetUntold,
@@ -143,7 +143,7 @@ pub struct Planted {
     /// The highest number that a process wrote to whoever is at the other end.
     highest: BTreeMap<ProcessId, u64>,
     cookies: BTreeMap<ProcessId, u64>,
-    told_to_wait: BTreeSet<(ProcessId, SessionId)>,
+    asleep: BTreeSet<ProcessId>,
     tails: BTreeMap<(ProcessId, ChannelId), Vec<u8>>,
     left_over: BTreeMap<ProcessId, Vec<u8>>,
 }
@@ -170,7 +170,7 @@ impl Planted {
             resumed: BTreeSet::new(),
             highest: BTreeMap::new(),
             cookies: BTreeMap::new(),
-            told_to_wait: BTreeSet::new(),
+            asleep: BTreeSet::new(),
             tails: BTreeMap::new(),
             left_over: BTreeMap::new(),
         }
@@ -182,8 +182,14 @@ impl Planted {
         self.bug == Some(Bug::NoHandshakeDeadline) && state != State::Ready
     }
 
-    pub(crate) fn never_reads_again(&self) -> bool {
-        self.bug == Some(Bug::ThrottleLeak)
+    pub(crate) fn paused(&mut self, process: ProcessId) {
+        if self.bug == Some(Bug::ThrottleLeak) {
+            self.asleep.insert(process);
+        }
+    }
+
+    pub(crate) fn is_asleep(&self, process: ProcessId) -> bool {
+        self.asleep.contains(&process)
     }
 
     pub(crate) fn swallows(&self, event: &SessionEvent) -> bool {
@@ -194,15 +200,19 @@ impl Planted {
         self.bug == Some(Bug::TwoWinners) && existing.is_some_and(SessionState::is_dialling)
     }
 
-    pub(crate) fn forgets_to_dial(&self, process: ProcessId, session: SessionId) -> bool {
-        self.told_to_wait.contains(&(process, session))
-    }
-
-    pub(crate) fn decided(&mut self, process: ProcessId, session: Option<SessionId>, decision: &Decision) {
-        let Some(session) = session.filter(|_| self.bug == Some(Bug::WaitWithoutPromise)) else { return };
-        if matches!(decision, Decision::Reply(Control::Wait(_))) {
-            self.told_to_wait.insert((process, session));
-        }
+    pub(crate) fn says_wait(&self, existing: Option<&Session>) -> bool {
+        self.bug == Some(Bug::WaitWithoutPromise)
+            && existing.is_some_and(|s| {
+                s.policy().is_peer()
+                    && match s.state() {
+                        SessionState::Pausing { .. } | SessionState::Standby | SessionState::Waiting { .. } => {
+                            true
+                        }
+                        SessionState::Connecting { .. }
+                        | SessionState::Ready { .. }
+                        | SessionState::Closed => false,
+                    }
+            })
     }
 
     /// The bytes that reach a connection, with what the one before left over.

@@ -9,6 +9,7 @@ use crate::situations::Situations;
 use crate::watch::{Watch, party};
 use crate::world::{Hazards, ProcessId, Weather, World};
 use bytes::Bytes;
+use outlast_msgr2::connection::State;
 use outlast_msgr2::message::priority;
 use outlast_msgr2::wire::EntityAddr;
 use outlast_msgr2::{Message, SendError, Session, SessionId, SessionState, Target};
@@ -25,6 +26,8 @@ const KIND_REPLY: u16 = 3;
 
 /// Steps in which time must have gone on.
 const STEPS_AT_ONE_TIME_MAX: u64 = 60_000;
+/// Steps for which a fault waits for its moment.
+const HOLD_STEPS_MAX: u32 = 300;
 /// Steps in which a run must be over.
 const STEPS_MAX: u64 = 6_000_000;
 
@@ -346,6 +349,9 @@ impl Run {
     // ------------------------------------------------------------------ bad weather
 
     fn finish(mut self) -> Report {
+        if self.one_in(2) {
+            self.part_for_good();
+        }
         for line in 0..self.lines.len() {
             if !self.one_in(4) {
                 self.open(line);
@@ -399,6 +405,8 @@ impl Run {
                 let on = self.one_in(2);
                 self.world.hazards = if on { self.scenario.hazards } else { Hazards::default() };
             }
+            Act::Hold => self.hold(),
+            Act::LetGo => self.let_go(),
             Act::Unreachable | Act::Blackhole => self.part(act),
             Act::Restart => self.restart(),
             Act::Jump => {
@@ -488,6 +496,40 @@ impl Run {
         self.meet(if act == Act::Silence { "link half-open" } else { "link cut" });
     }
 
+    /// Holds up what a dialler has just said, if one is about to be answered; sometimes for longer than it waits.
+    fn hold(&mut self) {
+        let mut links = Vec::new();
+        for _ in 0..HOLD_STEPS_MAX {
+            let connections = self.world.processes.iter().flat_map(|p| p.connections.values());
+            links = connections
+                .filter(|a| a.connection.state() == State::SessionReconnecting)
+                .map(|a| a.link)
+                .collect();
+            if !links.is_empty() || !self.step() {
+                break;
+            }
+        }
+        let direction = if links.is_empty() && self.one_in(2) { Direction::Back } else { Direction::Forth };
+        let Some(id) = links.first().copied().or_else(|| self.any_link()) else { return };
+        if let Some(link) = self.world.links.get_mut(&id) {
+            let passed = link.passed(direction);
+            link.hold_at(direction, Some(passed));
+        }
+        self.meet("link held up");
+        if self.one_in(2) {
+            let millis = self.scenario.rng.random_range(500..4000);
+            self.run_for(Duration::from_millis(millis));
+            self.let_go();
+        }
+    }
+
+    fn let_go(&mut self) {
+        for link in self.world.links.values_mut() {
+            link.hold_at(Direction::Forth, None);
+            link.hold_at(Direction::Back, None);
+        }
+    }
+
     fn part(&mut self, act: Act) {
         let line = self.any_line();
         let Line { from, to, .. } = self.lines[line];
@@ -526,16 +568,19 @@ impl Run {
 
     // ------------------------------------------------------------------ fair weather
 
+    fn part_for_good(&mut self) {
+        let Some((from, to)) = self.scenario.one_way else { return };
+        let pair = (ProcessId(from), ProcessId(to));
+        if self.one_in(2) { self.world.blackholes.push(pair) } else { self.world.unreachable.push(pair) }
+    }
+
     fn fair_weather(&mut self) {
         self.note(|| "---- fair weather".to_owned());
         self.world.unreachable.clear();
         self.world.blackholes.clear();
-        if let Some((from, to)) = self.scenario.one_way {
-            let pair = (ProcessId(from), ProcessId(to));
-            let silent = self.one_in(2);
-            if silent { self.world.blackholes.push(pair) } else { self.world.unreachable.push(pair) }
-        }
+        self.part_for_good();
         self.world.hazards = Hazards::default();
+        self.let_go();
         let weather = self.world.weather;
         self.world.weather = Weather {
             delay: (weather.delay.0.min(Duration::from_millis(1)), weather.delay.1.min(Duration::from_millis(3))),

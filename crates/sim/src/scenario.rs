@@ -94,6 +94,8 @@ pub enum Act {
     Cut,
     CutSoon,
     Silence,
+    Hold,
+    LetGo,
     Hazards,
     Unreachable,
     Blackhole,
@@ -271,7 +273,7 @@ impl Scenario {
             cut_percent: pick(&mut rng, &[0, 10, 50]),
             cut_bytes_max: pick(&mut rng, &[600, 3000, 60_000]),
             silent_percent: pick(&mut rng, &[0, 0, 10]),
-            late_per_myriad: pick(&mut rng, &[0, 0, if small { 3 } else { 100 }]),
+            late_per_myriad: if small { pick(&mut rng, &[0, 3]) } else { pick(&mut rng, &[0, 0, 100, 1500]) },
             late_max: Duration::from_millis(pick(&mut rng, &[20, 500, 4000])),
         };
         let acts = if small { rng.random_range(5..20) } else { rng.random_range(10..200) };
@@ -414,6 +416,8 @@ fn menu(shape: Shape, rng: &mut StdRng, bug: Option<Bug>) -> Vec<(Act, u32)> {
     sometimes(Act::CutSoon, 8, 2);
     sometimes(Act::Silence, 3, 3);
     sometimes(Act::Hazards, 4, 2);
+    sometimes(Act::Hold, 4, 3);
+    sometimes(Act::LetGo, 4, 3);
     sometimes(Act::Unreachable, 5, 3);
     sometimes(Act::Blackhole, 4, 4);
     sometimes(Act::Restart, 3, 3);

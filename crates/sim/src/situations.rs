@@ -49,6 +49,7 @@ const EXPECTED: &[&str] = &[
     "link half-open",
     "link black from the beginning",
     "delay spike",
+    "link held up",
     "clock jumped",
     "process restarted with another nonce",
     "process restarted with its nonce",

@@ -10,7 +10,7 @@ use crate::link::{Arrival, Direction, Link, LinkId};
 use crate::watch::{Watch, party};
 use outlast_cephx::EntityName;
 use outlast_msgr2::connection::State;
-use outlast_msgr2::wire::EntityAddr;
+use outlast_msgr2::wire::{EntityAddr, Wait};
 use outlast_msgr2::{
     Authority, ChannelId, Connection, ConnectionError, ConnectionEvent, Credential, Decision, Endpoint,
     EndpointConfig, Located, Message, Received, SendError, Session, SessionConfig, SessionEvent, SessionId,
@@ -560,6 +560,9 @@ impl World {
                     link.put_back(direction, rest.to_vec(), at);
                 }
                 self.meet("reading paused by the throttle");
+                if let Some(planted) = &mut self.planted {
+                    planted.paused(id);
+                }
                 return;
             }
             let len = buffer.len().min(rest.len());
@@ -575,9 +578,6 @@ impl World {
 
     /// Connections that read again after a pause.
     fn resume_reading(&mut self, id: ProcessId) {
-        if self.planted.as_ref().is_some_and(Planted::never_reads_again) {
-            return;
-        }
         for attached in self.processes[id.0].connections.values_mut() {
             let Some(link) = self.links.get_mut(&attached.link) else { continue };
             let inward = attached.end.reverse();
@@ -617,8 +617,7 @@ impl World {
         let mut unreachable = false;
         for (session, address) in wanting {
             let to = address.socket_addr().and_then(|a| self.routes.get(&a).copied());
-            let forgotten = self.planted.as_ref().is_some_and(|p| p.forgets_to_dial(id, session));
-            let reachable = to.filter(|to| !self.unreachable.contains(&(id, *to)) && !forgotten);
+            let reachable = to.filter(|to| !self.unreachable.contains(&(id, *to)));
             let credential = self.process(id).config.credential.clone();
             let process = self.process_mut(id);
             process.dialled += 1;
@@ -733,16 +732,18 @@ impl World {
                 Located::Known(session) => process.sessions.get_mut(&session),
                 Located::Unknown => None,
             };
-            let before = existing.as_ref().map(|s| (s.id(), s.state()));
-            if self.planted.as_ref().is_some_and(|p| p.overlooks(before.map(|(_, state)| state))) {
+            let before = existing.as_ref().map(|s| s.state());
+            if self.planted.as_ref().is_some_and(|p| p.overlooks(before)) {
                 existing = None;
             }
-            let (decision, fresh) = process.endpoint.decide(request, existing, now);
-            if let Some(planted) = &mut self.planted {
-                planted.decided(id, before.map(|(session, _)| session), &decision);
-            }
+            let (decision, fresh) =
+                if self.planted.as_ref().is_some_and(|p| p.says_wait(existing.as_deref())) {
+                    (Decision::Reply(Wait.into()), None)
+                } else {
+                    process.endpoint.decide(request, existing, now)
+                };
             if let Some(watch) = &mut self.watch {
-                watch.decided(before.map(|(_, state)| state), &decision);
+                watch.decided(before, &decision);
             }
             if let Some(session) = fresh {
                 let refused = matches!(decision, Decision::Refuse(_));
@@ -836,6 +837,7 @@ impl World {
 
     /// Takes what sessions have for their application.
     fn collect(&mut self, id: ProcessId) -> bool {
+        let asleep = self.planted.as_ref().is_some_and(|p| p.is_asleep(id));
         let process = &mut self.processes[id.0];
         let mut busy = false;
         for (session_id, session) in &mut process.sessions {
@@ -859,7 +861,7 @@ impl World {
                 process.revocations.push((*session_id, message, taken));
                 busy = true;
             }
-            while process.takes_messages {
+            while process.takes_messages && !asleep {
                 let Some(received) = session.poll_message() else { break };
                 if let Some(watch) = &mut self.watch {
                     watch.delivered(party(id, process.incarnation, *session_id), &received, true);
