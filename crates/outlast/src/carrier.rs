@@ -102,7 +102,13 @@ impl Carrier {
         };
         if let Some(session) = fresh {
             let core = table.new_core(inner, session, Targets::default(), inner.own_credential(), now);
-            core.lock().claimed = connection.authenticated().map(|a| a.client.clone());
+            {
+                let mut locked = core.lock();
+                locked.claimed = connection.authenticated().map(|a| a.client.clone());
+                // Whoever accepts the session may look at it before this connection has answered.
+                locked.address = Some(self.address.clone());
+                locked.agreed = Agreed::of(connection);
+            }
             tokio::spawn(crate::keeper::keep(Arc::clone(&core)));
             inner.offer(Session::new(core));
         }
