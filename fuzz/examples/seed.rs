@@ -1,12 +1,18 @@
 //! `cargo run --example seed`: writes the inputs that fuzzing begins with: what real Ceph said (`crates/msgr2/tests/golden`), cut into frames and
 //! streams, and what our own encoders write. The fuzzer finds the rest.
 
-use outlast_cephx::keyring::Entry;
+use outlast_cephx::keyring::Entry as KeyringEntry;
 use outlast_cephx::{EntityName, EntityType, Key, KeyType, Keyring, Timestamp, none};
 use outlast_fuzz::layout::{PREAMBLE, Shape};
 use outlast_msgr2::compress::Algorithm;
 use outlast_msgr2::frame::{Revision, Tag};
 use outlast_msgr2::wire::{AddrVec, CompressionDone, Control, EntityAddr};
+use outlast_transfer::name::Name;
+use outlast_transfer::wire::{
+    Answer, Attributes, BundleFile, Direction, Entry, Flags, Item, Message as Copying, Place, Request,
+    Timestamp as WireTime,
+};
+use outlast_transfer::{FileError, FileErrorKind, Refusal};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use std::collections::BTreeSet;
@@ -44,6 +50,7 @@ fn main() {
     cephx(&mut corpora);
     frames(&mut corpora);
     conversations(&mut corpora);
+    transfer(&mut corpora);
     println!("{} inputs", corpora.written.len());
 }
 
@@ -57,8 +64,12 @@ fn golden(corpora: &mut Corpora, golden: &Path) {
         let is_server = stream.ends_with("server.bin");
         let target = if is_server { "connection_client" } else { "connection_server" };
         let cut = &bytes[..bytes.len().min(STREAM_BYTES_MAX)];
+        // The client of some captures does not offer msgr2.1, so the server does not speak it.
+        let client = fs::read(connection.join("client.bin")).expect("a capture");
+        let revision = if client[10] & 1 == 0 { Revision::V0 } else { Revision::V1 };
+        let old = u8::from(revision == Revision::V0);
         for (options, pieces) in [(0, 0), (0, 1), (4, 0x50), (2, 0)] {
-            corpora.put(target, [&[options, pieces], cut].concat());
+            corpora.put(target, [&[options | old, pieces], cut].concat());
         }
         corpora.put("banner", &bytes[..26]);
         let algorithm = compression(connection);
@@ -73,27 +84,24 @@ fn golden(corpora: &mut Corpora, golden: &Path) {
             let frame;
             (frame, left) = left.split_at(len);
             // Behind AUTH_DONE it may be sealed.
-            if Tag::from_wire(frame[0]).is_none() || frame[27] != 0 {
+            if Tag::from_wire(frame[0]).is_none() || frame[27] != 0 || !(1..=4).contains(&frame[1]) {
                 break;
             }
             let compressed = frame[26] & 1 != 0;
             // One of a kind is enough.
-            let kind = (frame[0], shape.count, shape.lens.map(u64::ilog2_or_none), compressed, algorithm);
+            let kind = (
+                frame[0],
+                shape.count,
+                shape.lens.map(|len| len.checked_ilog2()),
+                compressed,
+                algorithm,
+                old,
+            );
             if len > FRAME_BYTES_MAX || !seen.insert(kind) {
                 continue;
             }
-            one_frame(corpora, frame, &shape, compressed.then_some(algorithm).flatten());
+            one_frame(corpora, frame, &shape, compressed.then_some(algorithm).flatten(), old);
         }
-    }
-}
-
-trait Log2 {
-    fn ilog2_or_none(self) -> Option<u32>;
-}
-
-impl Log2 for u64 {
-    fn ilog2_or_none(self) -> Option<u32> {
-        self.checked_ilog2()
     }
 }
 
@@ -135,8 +143,8 @@ fn compression(connection: &Path) -> Option<u8> {
     None
 }
 
-fn one_frame(corpora: &mut Corpora, frame: &[u8], shape: &Shape, algorithm: Option<u8>) {
-    let options = algorithm.map_or(0, |at| (at + 1) << 2);
+fn one_frame(corpora: &mut Corpora, frame: &[u8], shape: &Shape, algorithm: Option<u8>, old: u8) {
+    let options = algorithm.map_or(0, |at| (at + 1) << 2) | old;
     corpora.put("frames", [&[options, 0x30, 1], frame].concat());
     corpora.put("frames", [&[options | 0x22, 1, 0], frame].concat());
     let first_len = usize::try_from(shape.lens[0]).expect("it is there");
@@ -231,7 +239,8 @@ fn cephx(corpora: &mut Corpora) {
         let key = Key::generate(kind, Timestamp::new(1_790_000_000, 7), &mut rng);
         corpora.put("key", key.to_base64().as_bytes());
         corpora.put("key", name.to_string());
-        let entry = Entry::new(key).with_caps("mon", "allow *").with_caps("osd", "allow rwx pool=\"a b\"");
+        let entry =
+            KeyringEntry::new(key).with_caps("mon", "allow *").with_caps("osd", "allow rwx pool=\"a b\"");
         keyring.insert(name, entry);
     }
     for word in ["aes", "aes256k", "client", "mgr", "client.", "nobody.a", "AQ=="] {
@@ -388,5 +397,59 @@ fn conversations(corpora: &mut Corpora) {
         corpora.put("endpoint", input.clone());
         input[0] = options & 0x0f;
         corpora.put("decide", input);
+    }
+}
+
+fn transfer(corpora: &mut Corpora) {
+    let attributes = Attributes { mode: 0o644, modified: WireTime { seconds: 5, nanoseconds: 7 } };
+    let error = FileError { kind: FileErrorKind::NoSpace, errno: 28 };
+    let name = |text: &str| Name::new(text.as_bytes()).expect("a good name");
+    let inside = |text: &str| Place::In { directory: 1, name: name(text) };
+    let entries = vec![
+        Entry::Directory { id: 1, place: Place::Item(0), attributes },
+        Entry::File { id: 2, place: inside("a b"), size: 1 << 40, attributes },
+        Entry::Link { id: 3, place: inside("c"), target: b"../d".to_vec(), modified: attributes.modified },
+        Entry::End { id: 1 },
+    ];
+    let answers = vec![
+        Answer::Want { id: 1 },
+        Answer::Resume { id: 2, offset: 4096, hash: [7; 32] },
+        Answer::Compare { id: 3, hash: [8; 32] },
+        Answer::Done { id: 4, unchanged: true },
+        Answer::Failed { id: 5, error },
+    ];
+    let request = Request {
+        direction: Direction::Upload,
+        flags: Flags { checksum: true, ..Flags::default() },
+        destination: b"to/here".to_vec(),
+        items: vec![Item { path: b"from".to_vec(), contents: true }],
+    };
+    let files =
+        vec![BundleFile { id: 1, len: 3, hash: [1; 32] }, BundleFile { id: 2, len: 2, hash: [2; 32] }];
+    let messages = [
+        Copying::Hello { min: 1, max: 1 },
+        Copying::Welcome { version: 1 },
+        Copying::Refused { copy: 1, refusal: Refusal::ReadOnly },
+        Copying::Refused { copy: 0, refusal: Refusal::Protocol("what?".to_owned()) },
+        Copying::Refused { copy: 1, refusal: Refusal::Path { path: b"..".to_vec(), error } },
+        Copying::Start { copy: 1, request },
+        Copying::Started { copy: 1 },
+        Copying::Entries { copy: 1, entries },
+        Copying::Totals { copy: 1, files: 2, bytes: 3, complete: true },
+        Copying::Answers { copy: 1, answers },
+        Copying::Data { copy: 1, id: 2, offset: 0, last: Some([9; 32]), data: b"content"[..].into() },
+        Copying::Data { copy: 1, id: 2, offset: 512, last: None, data: b"content"[..].into() },
+        Copying::Bundle { copy: 1, files, data: b"abcde"[..].into() },
+        Copying::Changed { copy: 1, id: 2, size: 3, attributes },
+        Copying::Unchanged { copy: 1, id: 2 },
+        Copying::GiveUp { copy: 1, id: 2, error },
+        Copying::Report { copy: 1, path: b"x".to_vec(), error },
+        Copying::Finish { copy: 1 },
+        Copying::Finished { copy: 1 },
+    ];
+    for message in messages {
+        let packet = message.encode();
+        let len = u16::try_from(packet.front.len()).expect("short").to_le_bytes();
+        corpora.put("transfer", [&packet.kind.to_le_bytes()[..], &len, &packet.front, &packet.data].concat());
     }
 }

@@ -69,4 +69,5 @@ targets!(
     net_address,
     round_trip,
     sealed,
+    transfer,
 );
