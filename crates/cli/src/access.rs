@@ -5,7 +5,8 @@ use crate::keyring::file;
 use crate::units;
 use clap::{Args, ValueEnum};
 use outlast::{
-    Address, Auth, Builder, ConnectError, ConnectionError, EndReason, EntityName, EntityType, Fault, Lifetime, Messenger, Mode,
+    Address, Auth, Builder, ConnectError, ConnectionError, EndReason, EntityName, EntityType, Fault,
+    Lifetime, Messenger, Mode,
 };
 use std::path::PathBuf;
 
@@ -80,11 +81,10 @@ pub(crate) fn connect_failure(address: &Address, error: &ConnectError) -> Failur
 pub(crate) fn end_failure(address: &Address, reason: &EndReason) -> Failure {
     match reason {
         EndReason::Refused(cause) | EndReason::ConnectionLost(cause) => connection_failure(address, cause),
-        EndReason::Expired => Failure::new(
-            Exit::Unreachable,
-            format!("{address}: no connection within the session's lifetime"),
-        )
-        .hint("run the same command again: what has arrived is not sent a second time"),
+        EndReason::Expired => {
+            Failure::new(Exit::Unreachable, format!("{address}: no connection within the session's lifetime"))
+                .hint("run the same command again: what has arrived is not sent a second time")
+        }
         other => Failure::failed(format!("{address}: the session ended: {other}")),
     }
 }
@@ -92,10 +92,13 @@ pub(crate) fn end_failure(address: &Address, reason: &EndReason) -> Failure {
 /// What to tell the user about a connection that did not come about.
 fn connection_failure(address: &Address, cause: &ConnectionError) -> Failure {
     match cause {
-        ConnectionError::AuthRefused { result: -95, .. } | ConnectionError::NoCommonMethod => {
-            Failure::new(Exit::Refused, format!("{address} does not let us in this way: {cause}"))
-                .hint("a server with keys wants --keyring, one without wants --auth none; `outlast probe` tells which")
-        }
+        ConnectionError::AuthRefused { result: -95, .. } | ConnectionError::NoCommonMethod => Failure::new(
+            Exit::Refused,
+            format!("{address} does not let us in this way: {cause}"),
+        )
+        .hint(
+            "a server with keys wants --keyring, one without wants --auth none; `outlast probe` tells which",
+        ),
         ConnectionError::AuthRefused { .. } => Failure::new(
             Exit::Refused,
             format!("{address} refuses our key: it does not know the name, or knows it with another key"),
@@ -106,9 +109,8 @@ fn connection_failure(address: &Address, cause: &ConnectionError) -> Failure {
             format!("{address} could not prove that it knows our key ({cause}); nothing was sent to it"),
         ),
         ConnectionError::Banner(_) => Failure::failed(format!("{address} is no msgr2 endpoint: {cause}")),
-        ConnectionError::Unreachable { reason } => {
-            Failure::new(Exit::Unreachable, reason.clone()).hint("is `outlast serve` running there, on this port?")
-        }
+        ConnectionError::Unreachable { reason } => Failure::new(Exit::Unreachable, reason.clone())
+            .hint("is `outlast serve` running there, on this port?"),
         ConnectionError::HandshakeTimeout { .. } | ConnectionError::Lost { .. } | ConnectionError::Silent => {
             Failure::new(Exit::Unreachable, format!("{address}: {cause}"))
         }

@@ -6,8 +6,8 @@ use crate::keyring::{file, make_entry};
 use crate::{clock, signals, term, units};
 use clap::Args;
 use outlast::{
-    Address, Auth, EntityName, EntityType, KeyType, Keyring, Lifetime, Messenger, Mode, Session, SessionEvent,
-    SessionOptions,
+    Address, Auth, EntityName, EntityType, KeyType, Keyring, Lifetime, Messenger, Mode, Session,
+    SessionEvent, SessionOptions, Status,
 };
 use outlast_transfer::{Folder, Links, ServeOptions, Served, Sync, raise_open_files_limit, serve};
 use std::fs;
@@ -87,7 +87,8 @@ pub(crate) async fn run(args: ServeArgs) -> Outcome {
         sync: if args.no_sync { Sync::None } else { Sync::Durable },
     };
     let access = Access::new(&args, &dir, &listen)?;
-    let builder = Messenger::builder(access::server_name()).accepted(SessionOptions::server().lifetime(args.lifetime));
+    let builder =
+        Messenger::builder(access::server_name()).accepted(SessionOptions::server().lifetime(args.lifetime));
     let messenger = match &access {
         Access::Keyring { keyring, .. } => builder.auth(Auth::keyring(keyring.clone())).modes([Mode::SECURE]),
         Access::Everybody => builder.auth(Auth::none()).modes([Mode::CRC]),
@@ -106,7 +107,10 @@ pub(crate) async fn run(args: ServeArgs) -> Outcome {
     let folder = Arc::new(folder);
     let options = Arc::new(options);
     let accept = async {
+        let mut present = Vec::new();
         while let Some(session) = messenger.accept().await {
+            make_way(&mut present, &session);
+            present.push(session.clone());
             tokio::spawn(one(session, folder.clone(), options.clone()));
         }
     };
@@ -116,6 +120,20 @@ pub(crate) async fn run(args: ServeArgs) -> Outcome {
     }
     messenger.shutdown(DRAIN_MAX).await;
     Ok(Exit::Done)
+}
+
+/// A client that begins anew, because it was killed or restarted, does not come back to its session of before, which would
+/// keep its half-written files to itself for as long as it lives. So those sessions of a newcomer's name end that have no
+/// connection at the moment. A copy that was only away for a while, beside another one of the same name, is told so when it
+/// comes back, begins a session of its own and goes on.
+fn make_way(present: &mut Vec<Session>, newcomer: &Session) {
+    let name = newcomer.peer();
+    present.retain(|session| {
+        if session.peer() == name && matches!(session.status(), Status::Interrupted { .. }) {
+            session.abort();
+        }
+        !matches!(session.status(), Status::Ended(_))
+    });
 }
 
 /// Serves one client and tells what becomes of it.
@@ -158,7 +176,8 @@ async fn one(session: Session, folder: Arc<Folder>, options: Arc<ServeOptions>) 
         Err(_) => String::new(),
     };
     let resumed = session.stats().counters.reconnects;
-    let resumed = if resumed > 0 { format!("; resumed {}", units::counted(resumed, "time")) } else { String::new() };
+    let resumed =
+        if resumed > 0 { format!("; resumed {}", units::counted(resumed, "time")) } else { String::new() };
     log(&format!("{name} gone after {}: {end}{done}{resumed}", units::duration(came.elapsed())));
     session.abort();
     watch.abort();
@@ -218,12 +237,18 @@ impl Access {
         let keyring = file::read(&path)?;
         file::warn_if_open(&path);
         if !keyring.iter().any(|(_, entry)| entry.key().is_some()) {
-            return Err(Failure::failed(format!("the keyring {} has no key: nobody could come in", path.display()))
-                .hint(format!("outlast keyring add {} client.admin", path.display())));
+            return Err(Failure::failed(format!(
+                "the keyring {} has no key: nobody could come in",
+                path.display()
+            ))
+            .hint(format!("outlast keyring add {} client.admin", path.display())));
         }
         let path = fs::canonicalize(&path).unwrap_or(path);
         if path.starts_with(dir) && !args.force {
-            let message = format!("the keyring {} is inside the folder: clients could fetch everybody's key", path.display());
+            let message = format!(
+                "the keyring {} is inside the folder: clients could fetch everybody's key",
+                path.display()
+            );
             return Err(Failure::usage(message).hint("move it elsewhere (or insist with --force)"));
         }
         Ok(Self::Keyring { path, keyring, made })
@@ -272,7 +297,9 @@ fn client_place(address: &Address) -> String {
 /// How a client on this machine does.
 fn local_place(address: &Address) -> String {
     match address {
-        Address::Ip(socket) if socket.ip().is_unspecified() => format!("localhost{}", port_and_path(socket.port())),
+        Address::Ip(socket) if socket.ip().is_unspecified() => {
+            format!("localhost{}", port_and_path(socket.port()))
+        }
         Address::Ip(socket) if socket.port() == DEFAULT_PORT => match socket.ip() {
             std::net::IpAddr::V4(ip) => format!("{ip}:"),
             std::net::IpAddr::V6(ip) => format!("[{ip}]:"),

@@ -72,7 +72,9 @@ impl Display {
 
     fn line(&self, snapshot: &Snapshot, now: Instant) -> String {
         let rate = match self.seen.front() {
-            Some((at, moved)) if now > *at => units::rate(snapshot.bytes_moved.saturating_sub(*moved), now - *at),
+            Some((at, moved)) if now > *at => {
+                units::rate(snapshot.bytes_moved.saturating_sub(*moved), now - *at)
+            }
             Some(_) | None => String::new(),
         };
         // While the source is still being walked, the totals grow.

@@ -23,7 +23,8 @@ pub(crate) fn parse(text: &OsStr) -> Result<Location, String> {
         return Err("an empty path".to_owned());
     }
     if let Some(rest) = bytes.strip_prefix(b"unix:") {
-        let end = find(rest, b':').ok_or("write unix:/SOCKET:PATH, with a path (or nothing) behind the second colon")?;
+        let end = find(rest, b':')
+            .ok_or("write unix:/SOCKET:PATH, with a path (or nothing) behind the second colon")?;
         let address = Address::Unix(PathBuf::from(OsString::from_vec(rest[..end].to_vec())));
         return Ok(Location::Remote(address, remote_path(&rest[end + 1..])));
     }

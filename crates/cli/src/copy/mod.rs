@@ -9,7 +9,9 @@ use crate::{signals, term, units};
 use clap::Args;
 use display::Display;
 use location::Location;
-use outlast::{Address, ConnectOptions, Counters, Events, Lifetime, Messenger, Session, SessionEvent, Status};
+use outlast::{
+    Address, ConnectOptions, Counters, Events, Lifetime, Messenger, Session, SessionEvent, Status,
+};
 use outlast_transfer::{
     CopyOptions, CopyRequest, FileErrorKind, Links, Progress, Summary, Sync, TransferError, copy,
 };
@@ -23,6 +25,10 @@ use std::time::{Duration, Instant};
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// Sessions that a copy begins anew before it gives up: each of them was lost at the other end.
 const SESSIONS_MAX: u32 = 100;
+/// How long to wait for another copy that writes the same files: longer than a silent peer is taken for alive.
+const BUSY_MAX: Duration = Duration::from_secs(90);
+/// How often to look whether it has ended.
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
 /// The pause before a copy begins anew.
 const ANEW_PAUSE: Duration = Duration::from_millis(500);
 
@@ -158,16 +164,18 @@ struct Sessions {
 }
 
 pub(crate) async fn run(args: CopyArgs) -> Outcome {
+    let stop = signals::stop();
     let (address, request) = args.request()?;
     let messenger = args.auth.builder()?.build().context("cannot start")?;
     let progress = Progress::new();
     let mut display = Display::new(progress.clone(), args.quiet || args.json);
     let started = Instant::now();
     let mut sessions = Sessions::default();
-    let work = copy_whatever_happens(&args, &messenger, &address, &request, &progress, &mut display, &mut sessions);
+    let work =
+        copy_whatever_happens(&args, &messenger, &address, &request, &progress, &mut display, &mut sessions);
     let outcome = tokio::select! {
         outcome = work => outcome,
-        exit = signals::stop() => Err(Failure::new(exit, "stopped; run the same command again to go on where it was")),
+        exit = stop => Err(Failure::new(exit, "stopped; run the same command again to go on where it was")),
     };
     display.clear();
     let summary = outcome?;
@@ -182,7 +190,9 @@ pub(crate) async fn run(args: CopyArgs) -> Outcome {
         eprintln!("outlast: and {} more", units::count(summary.files_failed - told));
     }
     if summary.failures.iter().any(|failure| failure.error.kind == FileErrorKind::NoSpace) {
-        eprintln!("outlast: make room, and run the same command again: what has arrived is not sent a second time");
+        eprintln!(
+            "outlast: make room, and run the same command again: what has arrived is not sent a second time"
+        );
     }
     if args.json {
         term::print_json(&account);
@@ -211,7 +221,7 @@ async fn copy_whatever_happens(
         let options = ConnectOptions::lossless().lifetime(args.lifetime).connect_within(wait);
         let connected = messenger.connect(std::slice::from_ref(address), options).await;
         let session = connected.map_err(|e| access::connect_failure(address, &e))?;
-        let outcome = copy_and_watch(&session, request, progress, display, sessions).await;
+        let outcome = copy_when_free(&session, request, progress, display, sessions).await;
         sessions.counters += session.stats().counters;
         let error = match outcome {
             Ok(summary) => {
@@ -235,6 +245,28 @@ async fn copy_whatever_happens(
             Lifetime::For(lifetime) => lifetime,
         };
         tokio::time::sleep(ANEW_PAUSE).await;
+    }
+}
+
+/// Copies; where another copy is writing the very same files, its end is waited for. It may be an earlier one of ours, whose
+/// machine lost power: the server learns of that only in time.
+async fn copy_when_free(
+    session: &Session,
+    request: &CopyRequest,
+    progress: &Arc<Progress>,
+    display: &mut Display,
+    sessions: &mut Sessions,
+) -> Result<Summary, TransferError> {
+    let until = Instant::now() + BUSY_MAX;
+    loop {
+        let summary = copy_and_watch(session, request, progress, display, sessions).await?;
+        let mut failures = summary.failures.iter().map(|failure| failure.error.kind);
+        let busy = !summary.is_complete() && failures.all(|kind| kind == FileErrorKind::Busy);
+        if !busy || Instant::now() >= until {
+            return Ok(summary);
+        }
+        display.say("another copy is writing the same files; waiting for its end");
+        tokio::time::sleep(BUSY_PAUSE).await;
     }
 }
 
@@ -274,7 +306,11 @@ async fn watch(events: &mut Events, display: &Display, sessions: &mut Sessions) 
             display.say(&format!("interrupted: {cause}"));
         }
         Some(SessionEvent::Resumed { replayed, away }) => {
-            display.say(&format!("resumed after {}, {} sent again", units::duration(away), units::counted(replayed as u64, "message")));
+            display.say(&format!(
+                "resumed after {}, {} sent again",
+                units::duration(away),
+                units::counted(replayed as u64, "message")
+            ));
         }
         Some(_) => {}
         None => std::future::pending().await,
@@ -284,7 +320,9 @@ async fn watch(events: &mut Events, display: &Display, sessions: &mut Sessions) 
 fn transfer_failure(address: &Address, error: &TransferError, end: Option<&outlast::EndReason>) -> Failure {
     match (error, end) {
         (TransferError::SessionEnded(_), Some(reason)) => access::end_failure(address, reason),
-        (TransferError::Local { path, error }, _) => Failure::failed(format!("{}: {error}", PathBuf::from(path).display())),
+        (TransferError::Local { path, error }, _) => {
+            Failure::failed(format!("{}: {error}", PathBuf::from(path).display()))
+        }
         (error, _) => Failure::failed(format!("{address}: {error}")),
     }
 }

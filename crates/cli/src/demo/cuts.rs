@@ -66,7 +66,9 @@ pub(crate) fn plan(seed: u64, bytes: u64, wanted: u64) -> Vec<Cut> {
             more: rng.random_range(0..=BACKWARD_BYTES_MAX),
             client: manner(rng.random_ratio(1, 2)),
             server: manner(rng.random_ratio(1, 2)),
-            handshake: rng.random_ratio(1, HANDSHAKE_CUT_ONE_IN).then(|| rng.random_range(1..HANDSHAKE_BYTES)),
+            handshake: rng
+                .random_ratio(1, HANDSHAKE_CUT_ONE_IN)
+                .then(|| rng.random_range(1..HANDSHAKE_BYTES)),
         }
     });
     cuts.collect()
@@ -97,7 +99,9 @@ mod tests {
         for direction in [Direction::ToServer, Direction::ToClient] {
             for client in [Manner::Reset, Manner::Close] {
                 for server in [Manner::Reset, Manner::Close] {
-                    let one = cuts.iter().find(|c| (c.direction, c.client, c.server) == (direction, client, server));
+                    let one = cuts
+                        .iter()
+                        .find(|c| (c.direction, c.client, c.server) == (direction, client, server));
                     assert!(one.is_some(), "{direction:?} {client:?} {server:?}");
                 }
             }

@@ -100,7 +100,9 @@ impl Screen {
         if !self.shown || !self.live {
             return;
         }
-        let far = done.map_or_else(String::new, |(done, all)| format!("  {} of {}", units::bytes(done), units::bytes(all)));
+        let far = done.map_or_else(String::new, |(done, all)| {
+            format!("  {} of {}", units::bytes(done), units::bytes(all))
+        });
         self.draw(&[format!("  {what}{}", self.paint.with(Style::Dim, far))]);
     }
 
@@ -116,7 +118,9 @@ impl Screen {
             return;
         }
         let rate = match self.seen.front() {
-            Some((then, bytes)) if at > *then => units::rate(now.copy.bytes_done.saturating_sub(*bytes), at - *then),
+            Some((then, bytes)) if at > *then => {
+                units::rate(now.copy.bytes_done.saturating_sub(*bytes), at - *then)
+            }
             Some(_) | None => "-".to_owned(),
         };
         if self.live {
@@ -150,25 +154,45 @@ impl Screen {
         let dim = |text: &str| paint.with(Style::Dim, text);
         let percent = now.copy.bytes_done.saturating_mul(100) / now.bytes.max(1);
         let pair = |left: &str, value: String, right: &str, other: String| {
-            format!("  {} {}   {} {}", dim(&format!("{left:<20}")), bold(format!("{value:>14}")), dim(&format!("{right:<20}")), bold(format!("{other:>14}")))
+            format!(
+                "  {} {}   {} {}",
+                dim(&format!("{left:<20}")),
+                bold(format!("{value:>14}")),
+                dim(&format!("{right:<20}")),
+                bold(format!("{other:>14}"))
+            )
         };
         let files = format!("{} of {}", units::count(now.copy.files_done), units::count(now.files));
         vec![
             format!("  client {wire} relay {} server", paint.with(Style::Good, "━━━━━━━━━━━━━━━━━")),
             String::new(),
             format!("  {}", self.bar(now)),
-            format!("  {}", bold(format!("{percent:>3} %   {} of {}", units::bytes(now.copy.bytes_done), units::bytes(now.bytes)))),
+            format!(
+                "  {}",
+                bold(format!(
+                    "{percent:>3} %   {} of {}",
+                    units::bytes(now.copy.bytes_done),
+                    units::bytes(now.bytes)
+                ))
+            ),
             String::new(),
             pair("rate", rate.to_owned(), "connections cut", units::count(now.relay.cuts)),
             pair("files arrived", files, "session resumed", units::count(now.resumptions())),
-            pair("messages replayed", units::count(now.replayed()), "duplicates dropped", units::count(now.duplicates())),
+            pair(
+                "messages replayed",
+                units::count(now.replayed()),
+                "duplicates dropped",
+                units::count(now.duplicates()),
+            ),
         ]
     }
 
     /// The copy as a line; each place where the connection was cut is marked in it.
     fn bar(&self, now: &Now) -> String {
         let total = now.bytes.max(1);
-        let column = |bytes: u64| usize::try_from(bytes.saturating_mul(BAR_COLUMNS as u64) / total).unwrap_or(BAR_COLUMNS);
+        let column = |bytes: u64| {
+            usize::try_from(bytes.saturating_mul(BAR_COLUMNS as u64) / total).unwrap_or(BAR_COLUMNS)
+        };
         let done = column(now.copy.bytes_done).min(BAR_COLUMNS);
         let mut cut = [false; BAR_COLUMNS];
         for pair in self.trace.windows(2) {

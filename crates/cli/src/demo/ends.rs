@@ -3,7 +3,10 @@
 use crate::access;
 use crate::exit::{Context as _, Exit, Outcome};
 use crate::process::{self, Reporter};
-use outlast::{Address, Auth, ConnectOptions, EntityName, Keyring, Lifetime, Messenger, Mode, Session, SessionOptions, Status};
+use outlast::{
+    Address, Auth, ConnectOptions, EntityName, Keyring, Lifetime, Messenger, Mode, Session, SessionOptions,
+    Status,
+};
 use outlast_transfer::{CopyRequest, Folder, Progress, ServeOptions, copy, raise_open_files_limit, serve};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

@@ -135,11 +135,12 @@ pub(crate) async fn run(args: DemoArgs) -> Outcome {
     let live = std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let mut screen = Screen::new(!args.json, live, Paint::new(term::colours(live)));
     let seed = args.seed.unwrap_or_else(|| random::number() % 1_000_000);
+    let stop = signals::stop_or_hang_up();
     let places = places(&args)?;
     let work = demonstrate(&args, seed, &places, &mut screen);
     let outcome = tokio::select! {
         outcome = work => outcome,
-        exit = signals::stop_or_hang_up() => Err(Failure::new(exit, "stopped")),
+        exit = stop => Err(Failure::new(exit, "stopped")),
     };
     if args.keep {
         eprintln!("kept: {}", places.work.path().display());
@@ -229,7 +230,8 @@ async fn make(args: &DemoArgs, seed: u64, places: &Places, screen: &mut Screen) 
 
 async fn measure(places: &Places, screen: &mut Screen) -> Outcome<Tree> {
     let source = places.source.clone();
-    let tree = step(screen, "counting", None, move || count(&source)).await?.context("cannot count the files")?;
+    let tree =
+        step(screen, "counting", None, move || count(&source)).await?.context("cannot count the files")?;
     if tree.bytes == 0 {
         return Err(Failure::usage("there is nothing in SRC to copy"));
     }

@@ -188,8 +188,12 @@ async fn connection(mut client: TcpStream, server: SocketAddr, plan: Shared) {
             end = &mut back => (end, Direction::ToClient),
         };
         match first {
-            (Ok(None), Direction::ToServer) => tokio::time::timeout(LINGER, back).await.ok().and_then(Result::ok).flatten(),
-            (Ok(None), Direction::ToClient) => tokio::time::timeout(LINGER, there).await.ok().and_then(Result::ok).flatten(),
+            (Ok(None), Direction::ToServer) => {
+                tokio::time::timeout(LINGER, back).await.ok().and_then(Result::ok).flatten()
+            }
+            (Ok(None), Direction::ToClient) => {
+                tokio::time::timeout(LINGER, there).await.ok().and_then(Result::ok).flatten()
+            }
             (Ok(cut), _) => cut,
             (Err(_), _) => None,
         }

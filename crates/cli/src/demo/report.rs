@@ -59,7 +59,10 @@ impl Verdict {
         if now.resumptions() == 0 {
             problems.push("the session was never resumed, so nothing was put to the test".to_owned());
         } else if relay.cuts < plan.cuts_min {
-            problems.push(format!("the connection was cut {} times, and {} were asked for", relay.cuts, plan.cuts_min));
+            problems.push(format!(
+                "the connection was cut {} times, and {} were asked for",
+                relay.cuts, plan.cuts_min
+            ));
         }
         if copy.session.resets + server.resets > 0 {
             problems.push("the session was reset".to_owned());
@@ -69,7 +72,10 @@ impl Verdict {
             problems.push(format!("{} lost", units::counted(lost, "message")));
         }
         if comparison.differences_total > 0 {
-            problems.push(format!("{} between the trees", units::counted(comparison.differences_total, "difference")));
+            problems.push(format!(
+                "{} between the trees",
+                units::counted(comparison.differences_total, "difference")
+            ));
         }
         let shown = comparison.differences.iter().take(DIFFERENCES_SHOWN_MAX);
         Self {
@@ -96,7 +102,9 @@ impl Verdict {
             files_compared: comparison.files,
             bytes_compared: comparison.bytes,
             differences: comparison.differences_total,
-            shown: shown.map(|one| format!("{}: {}", one.path.display().to_string().escape_debug(), one.what)).collect(),
+            shown: shown
+                .map(|one| format!("{}: {}", one.path.display().to_string().escape_debug(), one.what))
+                .collect(),
         }
     }
 
@@ -118,9 +126,24 @@ impl Verdict {
         lines.push(row("connections", count(self.connections), "sessions", count(self.sessions)));
         lines.push(row("cut", count(self.cuts), "resumed", count(self.resumptions)));
         lines.push(row("  in a handshake", count(self.cuts_in_handshake), "messages", count(self.messages)));
-        lines.push(row("  towards the client", count(self.cuts_towards_client), "  sent again", count(self.messages_replayed)));
-        lines.push(row("ends that saw a reset", count(self.ends_reset), "  came twice, dropped", count(self.duplicates_dropped)));
-        lines.push(row("ends that saw a close", count(self.ends_closed), "  lost", count(self.messages_lost)));
+        lines.push(row(
+            "  towards the client",
+            count(self.cuts_towards_client),
+            "  sent again",
+            count(self.messages_replayed),
+        ));
+        lines.push(row(
+            "ends that saw a reset",
+            count(self.ends_reset),
+            "  came twice, dropped",
+            count(self.duplicates_dropped),
+        ));
+        lines.push(row(
+            "ends that saw a close",
+            count(self.ends_closed),
+            "  lost",
+            count(self.messages_lost),
+        ));
         lines.push(String::new());
         lines.push(head("what was sent", "what arrived, compared by BLAKE3"));
         lines.push(row("files", count(self.files), "files", count(self.files_compared)));
