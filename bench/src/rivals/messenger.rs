@@ -1,0 +1,118 @@
+//! Outlast through its public API, with what it does by default: lossless sessions, acknowledgements, checksums.
+//! Every message's receipt is kept until it has ended acknowledged; calls are [`Session::call`].
+
+use super::Ready;
+use crate::case::{Rival, Task, Workload};
+use crate::work::{Driver, Outcome, Pool, Sink, Step};
+use anyhow::{Context, Result, anyhow};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use outlast::{
+    Address, Auth, ConnectOptions, EntityName, EntityType, Key, Keyring, KeyringEntry, Message, Messenger,
+    Receipt, Session,
+};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+const KIND: u16 = 1;
+/// How many messages are taken at a time.
+const TAKE: usize = 256;
+/// Receipts are looked at after so many messages.
+const LOOK: usize = 256;
+const CLIENT: &str = "bench";
+
+fn key(task: &Task) -> Result<Key> {
+    Ok(Key::from_base64(task.key.as_deref().context("no key")?)?)
+}
+
+fn client_name() -> EntityName {
+    EntityName::new(EntityType::Client, CLIENT)
+}
+
+fn auth(task: &Task, auth: impl FnOnce(Key) -> Auth) -> Result<Auth> {
+    Ok(if task.rival == Rival::OutlastSecure { auth(key(task)?) } else { Auth::none() })
+}
+
+pub(super) async fn serve(task: &Task, ready: Ready<'_>, mut sink: Sink) -> Result<()> {
+    let auth = auth(task, |key| {
+        let mut keyring = Keyring::new();
+        keyring.insert(client_name(), KeyringEntry::new(key));
+        Auth::keyring(keyring)
+    })?;
+    let messenger = Messenger::builder(EntityName::new(EntityType::Osd, "0")).auth(auth).build()?;
+    let address = messenger.listen(Address::from(super::ANY)).await?;
+    ready(address.ip().context("no IP address")?)?;
+    let session = messenger.accept().await.context("no session")?;
+    let mut messages = Vec::with_capacity(TAKE);
+    while session.recv_many(&mut messages, TAKE).await > 0 {
+        for message in messages.drain(..) {
+            if let Some(reply) = sink.take(&message.data) {
+                let reply = Message::new(KIND).data(Bytes::copy_from_slice(&reply));
+                // Its receipt is of no interest: the client waits for the reply itself.
+                drop(session.reply(&message, reply).await?);
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn drive(task: &Task, server: SocketAddr, driver: Driver) -> Result<Outcome> {
+    let messenger = Messenger::builder(client_name()).auth(auth(task, Auth::key)?).build()?;
+    let session = messenger.connect(&[Address::from(server)], ConnectOptions::lossless()).await?;
+    match task.workload {
+        Workload::Stream => stream(&session, driver).await,
+        Workload::Call { .. } => calls(&session, driver).await,
+    }
+}
+
+async fn stream(session: &Session, mut driver: Driver) -> Result<Outcome> {
+    let mut pool = Pool::default();
+    let mut receipts = VecDeque::new();
+    let mut unlooked = 0;
+    loop {
+        match driver.step() {
+            Step::Send(item) => {
+                receipts.push_back(session.send(Message::new(KIND).data(pool.bytes(item))).await?);
+                unlooked += 1;
+                if unlooked >= LOOK {
+                    unlooked = 0;
+                    settle(&mut receipts)?;
+                }
+            }
+            Step::Wait => {
+                // The answer to a mark: what came before it is acknowledged.
+                let reply = session.recv().await.ok_or_else(|| anyhow!("the server has gone"))?;
+                while let Some(receipt) = receipts.pop_front() {
+                    receipt.await?;
+                }
+                driver.reply(&reply.data)?;
+            }
+            Step::Done => return driver.finish(),
+        }
+    }
+}
+
+/// Takes off the receipts that have ended.
+fn settle(receipts: &mut VecDeque<Receipt>) -> Result<()> {
+    while let Some(outcome) = receipts.front().and_then(Receipt::outcome) {
+        outcome?;
+        receipts.pop_front();
+    }
+    Ok(())
+}
+
+async fn calls(session: &Session, mut driver: Driver) -> Result<Outcome> {
+    let mut pool = Pool::default();
+    let mut calls = FuturesUnordered::new();
+    loop {
+        match driver.step() {
+            Step::Send(item) => calls.push(session.call(Message::new(KIND).data(pool.bytes(item)))),
+            Step::Wait => {
+                let reply = calls.next().await.context("nothing under way")??;
+                driver.reply(&reply.data)?;
+            }
+            Step::Done => return driver.finish(),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! One module for each rival. Each has a `serve` that takes one connection and feeds a
+//! [`Sink`](crate::work::Sink) until it ends, and a `drive` that does what a [`Driver`](crate::work::Driver) says.
+//!
+//! Those on tokio run on a runtime of one thread: each process has one core.
+
+mod anchor;
+mod codec;
+mod grpc;
+mod messenger;
+mod prefixed;
+mod quic;
+mod raw;
+mod zmq;
+
+use crate::case::{Rival, Task};
+use crate::work::{Driver, Outcome, Sink};
+use anyhow::{Context, Result, bail};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+/// How much is collected before it is written, and read at a time.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// Any port of the loopback interface.
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Told where the server listens.
+type Ready<'a> = &'a mut dyn FnMut(SocketAddr) -> Result<()>;
+
+/// The receiving end, until the client goes.
+pub(crate) fn serve(task: &Task, ready: Ready<'_>) -> Result<()> {
+    let sink = Sink::new(task);
+    match task.rival {
+        Rival::Raw => raw::serve(task, ready, sink),
+        Rival::AnchorCrc | Rival::AnchorSecure => anchor::serve(task, ready, sink),
+        Rival::TokioCodec => runtime()?.block_on(codec::serve(task, ready, sink)),
+        Rival::TonicStream | Rival::TonicUnary => runtime()?.block_on(grpc::serve(task, ready, sink)),
+        Rival::Quinn => runtime()?.block_on(quic::serve(ready, sink)),
+        Rival::ZeroMq => runtime()?.block_on(zmq::serve(ready, sink)),
+        Rival::OutlastCrc | Rival::OutlastSecure => runtime()?.block_on(messenger::serve(task, ready, sink)),
+        Rival::CephPerf => bail!("not a rival of this program's making"),
+    }
+}
+
+/// The sending end.
+pub(crate) fn drive(task: &Task, server: SocketAddr) -> Result<Outcome> {
+    let driver = Driver::new(task)?;
+    match task.rival {
+        Rival::Raw => raw::drive(task, server, driver),
+        Rival::AnchorCrc | Rival::AnchorSecure => anchor::drive(task, server, driver),
+        Rival::TokioCodec => runtime()?.block_on(codec::drive(task, server, driver)),
+        Rival::TonicStream => runtime()?.block_on(grpc::drive_stream(task, server, driver)),
+        Rival::TonicUnary => runtime()?.block_on(grpc::drive_unary(task, server, driver)),
+        Rival::Quinn => runtime()?.block_on(quic::drive(server, driver)),
+        Rival::ZeroMq => runtime()?.block_on(zmq::drive(server, driver)),
+        Rival::OutlastCrc | Rival::OutlastSecure => {
+            runtime()?.block_on(messenger::drive(task, server, driver))
+        }
+        Rival::CephPerf => bail!("not a rival of this program's making"),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio's runtime")
+}
+
+/// Takes one connection, blocking.
+fn accept(task: &Task, ready: Ready<'_>) -> Result<TcpStream> {
+    let listener = TcpListener::bind(ANY)?;
+    ready(listener.local_addr()?)?;
+    let (stream, _) = listener.accept()?;
+    tune(task, &stream)?;
+    Ok(stream)
+}
+
+/// Connects, blocking.
+fn connect(task: &Task, server: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(server)?;
+    tune(task, &stream)?;
+    Ok(stream)
+}
+
+/// Small messages at once, and buffers that stay in a core's cache.
+fn tune<'s>(task: &Task, stream: impl Into<socket2::SockRef<'s>>) -> Result<()> {
+    let socket = stream.into();
+    socket.set_tcp_nodelay(true)?;
+    if task.socket_buffer_bytes > 0 {
+        socket.set_send_buffer_size(task.socket_buffer_bytes)?;
+        socket.set_recv_buffer_size(task.socket_buffer_bytes)?;
+    }
+    Ok(())
+}
