@@ -12,7 +12,7 @@ use crate::limits::{ANSWER_SECONDS_MAX, ITEMS_MAX};
 use crate::link::{Conversation, Ended, Heard, Link, Role, farewell, refuse};
 use crate::name::RelativePath;
 use crate::place::{Base, NoTarget, Targets, Wanted, local_name, origin, says_contents, targets};
-use crate::progress::{Progress, Summary, Tally};
+use crate::progress::{Progress, Shown, Summary, Tally};
 use crate::source::Start;
 use crate::wire::{Direction, Flags, Item, Message, Request, VERSION_MAX, VERSION_MIN};
 use crate::{sink, source};
@@ -201,6 +201,7 @@ async fn converse<L: Link>(
     patiently(link, "Start", started(&conversation)).await?;
 
     let tally = Tally::new(Arc::clone(progress));
+    let _shown = Shown(&tally);
     let ended = match part {
         Part::Source(assignment) => source::run(&conversation, assignment, &tally).await?,
         Part::Sink(assignment) => sink::run(&conversation, assignment, &tally).await?,

@@ -269,6 +269,9 @@ pub enum Refusal {
     /// The end that gave up was told to stop.
     #[error("stopped at the other end")]
     Stopped,
+    /// While this copy had no connection, another one of the same files took over.
+    #[error("another copy of the same files took over while this one had no connection")]
+    TakenOver,
     /// A reason that this version has no name for.
     #[error("refused, with the unknown code {0}")]
     Unknown(u16),
@@ -282,7 +285,7 @@ impl Refusal {
             Self::Version { .. } | Self::ReadOnly | Self::NeedsDirectory => Fault::User,
             Self::Path { error, .. } => error.fault(),
             Self::Protocol(_) | Self::Unknown(_) => Fault::Peer,
-            Self::Stopped => Fault::Environment,
+            Self::Stopped | Self::TakenOver => Fault::Environment,
         }
     }
 }
@@ -389,6 +392,9 @@ pub enum TransferError {
     /// The peer did not answer within [`crate::limits::ANSWER_SECONDS_MAX`] though the session lives.
     #[error("no answer to {0} in {seconds} seconds", seconds = crate::limits::ANSWER_SECONDS_MAX)]
     NoAnswer(&'static str),
+    /// While this copy had no connection, another one of the same files took over.
+    #[error("another copy of the same files took over while this one had no connection")]
+    TakenOver,
     /// A thread of ours that works for the copy could not be started or is gone.
     #[error("a worker thread could not be started or died")]
     Worker,
@@ -399,9 +405,11 @@ impl TransferError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::SessionEnded(_) | Self::SessionReset { .. } | Self::Worker | Self::NoAnswer(_) => {
-                Fault::Environment
-            }
+            Self::SessionEnded(_)
+            | Self::SessionReset { .. }
+            | Self::Worker
+            | Self::TakenOver
+            | Self::NoAnswer(_) => Fault::Environment,
             Self::Refused(refusal) => refusal.fault(),
             Self::Wire(_) | Self::Violation(_) => Fault::Peer,
             Self::Local { error, .. } => error.fault(),
@@ -420,6 +428,7 @@ impl TransferError {
             | Self::Local { .. }
             | Self::NeedsDirectory
             | Self::Items(_)
+            | Self::TakenOver
             | Self::Worker => false,
         }
     }

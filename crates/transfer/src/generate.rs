@@ -82,14 +82,14 @@ const DIRECTORY_MODES: [u32; 4] = [0o755, 0o755, 0o750, 0o700];
 const TIME_SECONDS_MIN: u64 = 1_000_000_000;
 const TIME_SECONDS_SPAN: u64 = 640_000_000;
 
-/// Of the bytes, the part of each class: the size of its files, from and to (exclusive), and its share in percent. The last
-/// class takes what is left.
+/// Of the bytes, the part of each class: the size of its files, from and to (exclusive), and its share of a
+/// thousand. What is left becomes one file more.
 const CLASSES: [(u64, u64, u64); 5] = [
-    (1, 4 << 10, 1),
-    (4 << 10, 64 << 10, 6),
-    (64 << 10, 1 << 20, 18),
-    (1 << 20, 16 << 20, 35),
-    (16 << 20, 96 << 20, 40),
+    (1, 4 << 10, 2),
+    (4 << 10, 64 << 10, 28),
+    (64 << 10, 1 << 20, 170),
+    (1 << 20, 16 << 20, 350),
+    (16 << 20, 96 << 20, 450),
 ];
 
 /// Files of the smallest class that one directory holds on average.
@@ -210,8 +210,8 @@ impl Generator {
     fn sizes(&mut self, bytes: u64) -> Vec<u64> {
         let mut sizes = Vec::new();
         let mut left = bytes;
-        for (min, max, percent) in CLASSES {
-            let mut share = (bytes / 100 * percent).min(left);
+        for (min, max, per_mille) in CLASSES {
+            let mut share = (bytes / 1000 * per_mille).min(left);
             while share >= min {
                 // Every magnitude as likely as the others within a class.
                 let width = self.random.range(min.ilog2().into(), u64::from((max - 1).ilog2()) + 1);
@@ -316,7 +316,7 @@ mod tests {
         let made = ["a", "b"].map(|which| generate(&temp.path().join(which), &options).unwrap());
         assert_eq!(made[0], made[1]);
         assert_eq!(made[0].bytes, 20_000_000);
-        assert!(made[0].files > 50 && made[0].directories > 20 && made[0].links == 5, "{:?}", made[0]);
+        assert!(made[0].files > 40 && made[0].directories > 20 && made[0].links == 5, "{:?}", made[0]);
         let same = compare(&temp.path().join("a"), &temp.path().join("b"), None).unwrap();
         assert_eq!(same.differences, []);
         assert_eq!(
@@ -336,7 +336,7 @@ mod tests {
             directories: Vec::new(),
             made: Generated::default(),
         };
-        for bytes in [0, 1, 99, 100, 4097, 1 << 20, 1 << 30, 7 << 30] {
+        for bytes in [0, 1, 999, 1000, 4097, 1 << 20, 1 << 30, 7 << 30] {
             assert_eq!(generator.sizes(bytes).iter().sum::<u64>(), bytes);
         }
         assert!(generator.sizes(1 << 30).len() > 1000);

@@ -62,6 +62,7 @@
 //! Everything that is bounded is bounded by a constant in [`limits`]. The protocol is described in `PROTOCOL.md`
 //! beside this crate's manifest. Linux only.
 
+mod claims;
 mod client;
 mod compare;
 pub mod error;
@@ -121,7 +122,7 @@ pub async fn copy(
 /// # Errors
 ///
 /// A [`TransferError`] if the client broke the protocol (it is told so), if it forgot the session, or if this process
-/// has no threads left. The session is then of no use for copies any more. What a client may not do, or asks for in
+/// has no threads left. The session is closed then. What a client may not do, or asks for in
 /// vain, is told to it and is no error here.
 ///
 /// # Panics
@@ -132,5 +133,10 @@ pub async fn serve(
     folder: &Folder,
     options: &ServeOptions,
 ) -> Result<Served, TransferError> {
-    server::run(&SessionLink::new(session), folder, options).await
+    let result = server::run(&SessionLink::new(session), folder, options).await;
+    if result.is_err() {
+        // Nobody listens any more: the client shall not wait for answers.
+        session.close().await;
+    }
+    result
 }

@@ -111,6 +111,7 @@ pub(crate) async fn refuse(link: &impl Link, copy: u32, refusal: Refusal) {
 pub(crate) fn farewell(error: &TransferError) -> Option<Refusal> {
     match error {
         TransferError::Wire(_) | TransferError::Violation(_) => Some(Refusal::Protocol(error.to_string())),
+        TransferError::TakenOver => Some(Refusal::TakenOver),
         TransferError::Local { .. }
         | TransferError::NeedsDirectory
         | TransferError::Items(_)

@@ -153,11 +153,18 @@ pub(crate) struct Tally {
     own: Progress,
     shown: Arc<Progress>,
     failures: Mutex<(Vec<Failure>, Vec<Failure>)>,
+    /// The copy is over; what its threads still finish is not shown.
+    over: AtomicBool,
 }
 
 impl Tally {
     pub(crate) fn new(shown: Arc<Progress>) -> Arc<Self> {
-        Arc::new(Self { own: Progress::default(), shown, failures: Mutex::default() })
+        Arc::new(Self {
+            own: Progress::default(),
+            shown,
+            failures: Mutex::default(),
+            over: AtomicBool::new(false),
+        })
     }
 
     fn add(&self, which: impl Fn(&Progress) -> &AtomicU64, n: u64) {
@@ -225,7 +232,7 @@ impl Tally {
     /// A larger file is under way.
     pub(crate) fn begins(&self, id: u64, name: &[u8]) {
         let mut current = unpoisoned(&self.shown.current);
-        if current.len() < CURRENT_MAX {
+        if current.len() < CURRENT_MAX && !self.over.load(Ordering::Relaxed) {
             current.insert(id, String::from_utf8_lossy(name).escape_debug().to_string());
         }
     }
@@ -255,9 +262,13 @@ impl Tally {
     }
 }
 
-impl Drop for Tally {
-    /// A copy that ends early leaves no names on the display.
+/// A copy that ends, however it ends, leaves no names on the display.
+pub(crate) struct Shown<'a>(pub(crate) &'a Tally);
+
+impl Drop for Shown<'_> {
     fn drop(&mut self) {
-        unpoisoned(&self.shown.current).clear();
+        let mut current = unpoisoned(&self.0.shown.current);
+        self.0.over.store(true, Ordering::Relaxed);
+        current.clear();
     }
 }

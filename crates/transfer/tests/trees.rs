@@ -297,7 +297,7 @@ async fn a_server_that_takes_no_links_gets_none_and_the_client_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_thousand_small_files_and_a_thousand_directories_arrive() {
-    let temp = TempDir::new("many");
+    let temp = TempDir::in_memory("many");
     let (src, root) = (temp.mkdir("src"), temp.mkdir("root"));
     for directory in 0..1000 {
         let path = src.join(format!("{directory}"));

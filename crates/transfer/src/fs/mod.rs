@@ -24,7 +24,7 @@ mod part;
 pub(crate) use directory::{Directory, Kind, Metadata, set_attributes};
 pub use folder::Folder;
 pub(crate) use folder::open_local;
-pub(crate) use part::{Part, Patience, is_part_name, part_name, put_link, sweep};
+pub(crate) use part::{Locker, Part, is_part_name, part_name, put_link, sweep};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 

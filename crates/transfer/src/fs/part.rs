@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::directory::{Directory, Kind, Metadata, entry_name, set_attributes};
+use crate::claims::{Claim, Copying, take_over};
 use crate::error::{FileError, FileErrorKind};
 use crate::limits::{NAME_BYTES_MAX, PART_AGE_SECONDS_MAX, PART_LOCK_POLL_MS, SWEEP_ENTRIES_MAX};
 use crate::name::Name;
@@ -66,6 +67,8 @@ pub(crate) fn is_part_name(name: &Name) -> bool {
 /// Dropped, it is removed, or kept for a later copy if [`keep`](Self::keep) says so.
 #[derive(Debug)]
 pub(crate) struct Part {
+    /// Goes before the file and with it the lock: the next one who has the lock claims it then.
+    _claim: Claim,
     directory: Arc<Directory>,
     name: Name,
     file: File,
@@ -81,8 +84,14 @@ enum Fate {
     InPlace,
 }
 
-/// How long a lock is waited for, in all: see [`crate::limits::PART_LOCK_WAIT_MS_MAX`].
-pub(crate) struct Patience(pub(crate) u64);
+/// Who locks parts, and how patiently.
+#[derive(Debug)]
+pub(crate) struct Locker {
+    /// The copy.
+    copying: Arc<Copying>,
+    /// How long locks may still be waited for, in all: see [`crate::limits::PART_LOCK_WAIT_MS_MAX`].
+    patience_ms: u64,
+}
 
 impl Part {
     /// The part that an earlier copy left, if there is one that is ours.
@@ -93,7 +102,7 @@ impl Part {
     pub(crate) fn find(
         directory: Arc<Directory>,
         name: Name,
-        patience: &mut Patience,
+        locker: &mut Locker,
     ) -> Result<Option<Self>, FileError> {
         for _ in 0..OPEN_TRIES_MAX {
             let file = match directory.open_to_go_on(&name) {
@@ -105,7 +114,7 @@ impl Part {
                 }
                 Err(e) => return Err(e),
             };
-            lock(&file, patience)?;
+            let claim = locker.lock(&file)?;
             let metadata = Metadata::of(&file)?;
             if !is_still(&directory, &name, &metadata) {
                 continue;
@@ -113,7 +122,8 @@ impl Part {
             if metadata.kind != Kind::File || metadata.links != 1 || metadata.owner != geteuid().as_raw() {
                 return Ok(None);
             }
-            return Ok(Some(Self { directory, name, file, len: metadata.size, fate: Fate::Keep }));
+            let len = metadata.size;
+            return Ok(Some(Self { directory, name, file, len, fate: Fate::Keep, _claim: claim }));
         }
         Err(FileErrorKind::Busy.into())
     }
@@ -126,18 +136,18 @@ impl Part {
     pub(crate) fn create(
         directory: Arc<Directory>,
         name: Name,
-        patience: &mut Patience,
+        locker: &mut Locker,
     ) -> Result<Self, FileError> {
         for _ in 0..OPEN_TRIES_MAX {
             match directory.create(&name) {
                 Ok(file) => {
-                    lock(&file, patience)?;
+                    let claim = locker.lock(&file)?;
                     if is_still(&directory, &name, &Metadata::of(&file)?) {
-                        return Ok(Self { directory, name, file, len: 0, fate: Fate::Remove });
+                        return Ok(Self { directory, name, file, len: 0, fate: Fate::Remove, _claim: claim });
                     }
                 }
                 Err(Errno::EXIST) => {
-                    if let Some(mut part) = Self::find(directory.clone(), name.clone(), patience)? {
+                    if let Some(mut part) = Self::find(directory.clone(), name.clone(), locker)? {
                         part.restart()?;
                         part.fate = Fate::Remove;
                         return Ok(part);
@@ -256,18 +266,28 @@ pub(crate) fn put_link(
     })
 }
 
-fn lock(file: &File, patience: &mut Patience) -> Result<(), FileError> {
-    loop {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK) if patience.0 >= PART_LOCK_POLL_MS => {
-                patience.0 -= PART_LOCK_POLL_MS;
-                sleep(Duration::from_millis(PART_LOCK_POLL_MS));
+impl Locker {
+    pub(crate) fn new(copying: Arc<Copying>, patience_ms: u64) -> Self {
+        Self { copying, patience_ms }
+    }
+
+    /// Locks a file and says so to other copies of this process.
+    fn lock(&mut self, file: &File) -> Result<Claim, FileError> {
+        let metadata = Metadata::of(file)?;
+        let key = (metadata.device, metadata.inode);
+        loop {
+            match flock(file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Claim::new(key, &self.copying)),
+                Err(Errno::WOULDBLOCK) if self.patience_ms >= PART_LOCK_POLL_MS => {
+                    take_over(key);
+                    self.patience_ms -= PART_LOCK_POLL_MS;
+                    sleep(Duration::from_millis(PART_LOCK_POLL_MS));
+                }
+                Err(Errno::WOULDBLOCK) => return Err(FileErrorKind::Busy.into()),
+                Err(Errno::INTR) => {}
+                // A file system without locks: two copies of one file at a time are then the user's own affair.
+                Err(_) => return Ok(Claim::new(key, &self.copying)),
             }
-            Err(Errno::WOULDBLOCK) => return Err(FileErrorKind::Busy.into()),
-            Err(Errno::INTR) => {}
-            // A file system without locks: two copies of one file at a time are then the user's own affair.
-            Err(_) => return Ok(()),
         }
     }
 }
@@ -277,8 +297,8 @@ fn is_still(directory: &Directory, name: &Name, opened: &Metadata) -> bool {
     directory.stat(name).is_ok_and(|now| (now.device, now.inode) == (opened.device, opened.inode))
 }
 
-/// Removes partial files that nobody will go on with: the file that they were to become has been put in its place after
-/// they were last touched, or they are older than [`PART_AGE_SECONDS_MAX`]. Those that are locked stay. `now` is the
+/// Removes partial files that nobody will go on with: the file that they were to become is in its place, in that state or
+/// since they were last touched, or they are older than [`PART_AGE_SECONDS_MAX`]. Those that are locked stay. `now` is the
 /// time of the file system (of something just made on it). Says how many it removed.
 pub(crate) fn sweep(directory: &Directory, now: Timestamp) -> u32 {
     let Ok(entries) = directory.entries() else { return 0 };
@@ -295,10 +315,12 @@ pub(crate) fn sweep(directory: &Directory, now: Timestamp) -> u32 {
         if part.kind != Kind::File || !is_still(directory, &name, &part) {
             continue;
         }
-        let superseded = Name::new(stem)
-            .ok()
-            .and_then(|name| directory.stat(&name).ok())
-            .is_some_and(|file| file.kind == Kind::File && file.changed > part.changed);
+        let file = Name::new(stem).ok().and_then(|stem| Some((directory.stat(&stem).ok()?, stem)));
+        let superseded = file.is_some_and(|(file, stem)| {
+            // Put in place after the part was last touched; or in just the state that the part was to become.
+            let arrived = part_name(&stem, file.size, file.attributes.modified) == name;
+            file.kind == Kind::File && (file.changed > part.changed || arrived)
+        });
         let old = now.seconds.saturating_sub(part.changed.seconds) > PART_AGE_SECONDS_MAX;
         if (superseded || old) && directory.remove_file(&name).is_ok() {
             removed += 1;
@@ -325,7 +347,7 @@ mod tests {
         Timestamp { seconds, nanoseconds: 0 }
     }
 
-    const NO_PATIENCE: fn() -> Patience = || Patience(0);
+    const NO_PATIENCE: fn() -> Locker = || Locker::new(Copying::new(), 0);
 
     #[test]
     fn the_name_of_a_part_fits_and_tells_whose_it_is() {

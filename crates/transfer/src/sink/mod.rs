@@ -23,11 +23,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Duration, sleep};
 
 use self::planner::{Planner, PlannerJob, writer_of};
 use self::tree::{Shared, SinkEvent};
 use self::writer::{Writer, WriterJob};
+use crate::claims::Copying;
 use crate::error::{Side, TransferError, Violation};
 use crate::limits::{ANSWERS_PER_MESSAGE_MAX, COMMIT_FILES_MAX, WRITER_QUEUE_JOBS, WRITERS};
 use crate::link::{Conversation, Ended, Heard, Link, batches};
@@ -38,6 +40,10 @@ use crate::wire::{Message, WireError};
 
 /// `Entries` messages that may wait for the planner.
 const PLANNER_QUEUE_JOBS: usize = 8;
+
+/// How often a sink looks whether it has a connection, in milliseconds: well below the time for which another copy waits
+/// for its locks.
+const CONNECTED_POLL_MS: u64 = 200;
 
 /// What a sink is to do.
 pub(crate) struct Assignment {
@@ -58,8 +64,10 @@ pub(crate) async fn run<L: Link>(
         assignment;
     let (events, mut event_queue) = mpsc::unbounded_channel();
     let (deaths, mut died) = mpsc::unbounded_channel();
+    let copying = Copying::new();
     let shared = Arc::new(Shared {
         events,
+        copying: Arc::clone(&copying),
         tally: Arc::clone(tally),
         sync,
         outstanding: AtomicUsize::new(0),
@@ -92,10 +100,25 @@ pub(crate) async fn run<L: Link>(
     tokio::select! {
         ended = receive => ended,
         ended = answer => ended,
+        () = watch(conversation.link, &copying) => Err(TransferError::TakenOver),
         what = died.recv() => {
             tracing::error!(what, "a thread died");
             Err(TransferError::Worker)
         }
+    }
+}
+
+/// Lets other copies know whether this one has a connection, until one takes over because it has none.
+async fn watch(link: &impl Link, copying: &Copying) {
+    let looking = async {
+        loop {
+            copying.set_connected(link.is_connected());
+            sleep(Duration::from_millis(CONNECTED_POLL_MS)).await;
+        }
+    };
+    tokio::select! {
+        () = looking => {}
+        () = copying.taken_over() => {}
     }
 }
 
@@ -121,6 +144,14 @@ async fn receive<L: Link>(
             }
             Message::Finish { .. } => {
                 finished = true;
+                // The last words about files are with the writers.
+                for writer in writers {
+                    let (done, wait) = oneshot::channel();
+                    give(writer, WriterJob::End(done)).await?;
+                    if wait.await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                }
                 give(plans, PlannerJob::Finish).await?;
                 continue;
             }

@@ -78,6 +78,9 @@ impl Planner {
     /// Plans until the queue is closed.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<PlannerJob>) {
         while let Some(job) = queue.blocking_recv() {
+            if self.shared.is_over() {
+                return;
+            }
             let done = match job {
                 PlannerJob::Entries(entries) => self.entries(entries),
                 PlannerJob::Finish => self.finish(),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
+use crate::claims::Copying;
 use crate::error::{FileError, Side, Violation};
 use crate::fs::{Directory, Kind, set_attributes, sweep};
 use crate::name::Name;
@@ -31,6 +32,8 @@ pub(super) enum SinkEvent {
 pub(super) struct Shared {
     pub(super) events: mpsc::UnboundedSender<SinkEvent>,
     pub(super) tally: Arc<Tally>,
+    /// This copy, as others see it.
+    pub(super) copying: Arc<Copying>,
     /// Whether what arrives is made durable.
     pub(super) sync: bool,
     /// Entries announced and not answered for good.

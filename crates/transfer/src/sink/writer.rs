@@ -3,22 +3,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use blake3::Hasher;
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::commit::Commit;
 use super::tree::{Expected, Shared};
 use crate::error::{FileError, FileErrorKind, Side, Violation};
-use crate::fs::{Part, Patience, part_name};
+use crate::fs::{Locker, Part, part_name};
 use crate::limits::{
     CHUNK_BYTES, ENTRIES_IN_FLIGHT_REFUSED, PART_LOCK_WAIT_MS_MAX, RESUMES_OPEN_MAX, SMALL_FILE_BYTES_MAX,
     STREAMS_OPEN_MAX,
 };
 use crate::source::read_full;
 use crate::wire::{Answer, Attributes, BundleFile, Hash};
-use std::sync::atomic::Ordering;
 
 /// Work for a writer.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(super) enum WriterJob {
     Unchanged { id: u64 },
     /// It will not come.
     GiveUp { id: u64, error: FileError },
+    /// That was all: say so when everything before it is done.
+    End(oneshot::Sender<()>),
 }
 
 /// What has arrived of a file.
@@ -71,7 +73,7 @@ pub(super) struct Writer {
     offered: usize,
     streaming: usize,
     draining: usize,
-    patience: Patience,
+    locker: Locker,
 }
 
 /// Why a piece is not in its file.
@@ -90,13 +92,17 @@ impl From<FileError> for Stop {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, commits: mpsc::Sender<Commit>) -> Self {
-        let patience = Patience(PART_LOCK_WAIT_MS_MAX);
-        Self { shared, commits, files: BTreeMap::new(), offered: 0, streaming: 0, draining: 0, patience }
+        let locker = Locker::new(Arc::clone(&shared.copying), PART_LOCK_WAIT_MS_MAX);
+        Self { shared, commits, files: BTreeMap::new(), offered: 0, streaming: 0, draining: 0, locker }
     }
 
     /// Writes until the queue is closed. What is half-way over then stays for a later copy.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<WriterJob>) {
         while let Some(job) = queue.blocking_recv() {
+            if self.shared.is_over() {
+                // What is still in the queue would only get in the way of the copy that comes next.
+                return;
+            }
             let done = match job {
                 WriterJob::Expect(files) => {
                     for file in files {
@@ -114,6 +120,14 @@ impl Writer {
                 WriterJob::Changed { id, size, attributes } => self.changed(id, size, attributes),
                 WriterJob::Unchanged { id } => self.unchanged(id),
                 WriterJob::GiveUp { id, error } => self.give_up(id, error),
+                WriterJob::End(_) if !self.files.is_empty() => {
+                    Err(Violation::Unexpected { name: "Finish", when: "with files open" })
+                }
+                WriterJob::End(done) => {
+                    // Nobody waits any more: then the copy is over.
+                    let _ = done.send(());
+                    Ok(())
+                }
             };
             if let Err(violation) = done {
                 return self.shared.violation(violation);
@@ -153,7 +167,7 @@ impl Writer {
     fn offer(&mut self, file: &Expected) -> Result<Option<Open>, FileError> {
         let name = part_name(&file.name, file.size, file.attributes.modified);
         let directory = Arc::clone(&file.parent.directory);
-        let Some(mut part) = Part::find(directory, name, &mut self.patience)? else { return Ok(None) };
+        let Some(mut part) = Part::find(directory, name, &mut self.locker)? else { return Ok(None) };
         if part.len() == 0 || part.len() > file.size {
             part.discard();
             return Ok(None);
@@ -280,7 +294,7 @@ impl Writer {
 
     fn create(&mut self, file: &Expected) -> Result<Part, FileError> {
         let name = part_name(&file.name, file.size, file.attributes.modified);
-        Part::create(Arc::clone(&file.parent.directory), name, &mut self.patience)
+        Part::create(Arc::clone(&file.parent.directory), name, &mut self.locker)
     }
 
     /// Writes a piece where it belongs; with the last one, verifies the whole.

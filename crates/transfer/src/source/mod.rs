@@ -137,9 +137,11 @@ pub(crate) async fn run<L: Link>(
     })?;
     let mut counter =
         Counter { copy, tally: Arc::clone(tally), control: control.clone(), files: 0, bytes: 0 };
+    let counted = events.clone();
     spawn("counter", &deaths, move || {
-        if walk::walk(to_count, skip_links, &mut counter).is_ok() {
-            let _ = counter.tell(true);
+        let walked = walk::walk(to_count, skip_links, &mut counter);
+        if walked.and_then(|()| counter.tell(true)).is_ok() {
+            let _ = counted.send(ReaderEvent::Counted);
         }
     })?;
     for _ in 0..READERS {
@@ -168,9 +170,12 @@ pub(crate) async fn run<L: Link>(
     let mut engine = Engine {
         copy,
         control,
+        outgoing,
         events: event_queue,
         found: found_queue,
         walking: true,
+        counting: true,
+        reading: 0,
         waiting: VecDeque::new(),
         jobs,
         in_flight: BTreeMap::new(),
@@ -191,9 +196,13 @@ pub(crate) async fn run<L: Link>(
 struct Engine {
     copy: u32,
     control: mpsc::UnboundedSender<Message>,
+    outgoing: mpsc::Sender<Message>,
     events: mpsc::UnboundedReceiver<ReaderEvent>,
     found: mpsc::Receiver<Found>,
     walking: bool,
+    counting: bool,
+    /// Files that the readers are not through with.
+    reading: usize,
     /// Entries to be sent, in order.
     waiting: VecDeque<Entry>,
     jobs: Arc<Jobs>,
@@ -211,9 +220,12 @@ impl Engine {
             let room = ENTRIES_IN_FLIGHT_MAX.saturating_sub(self.in_flight.len());
             let room = room.min(DIRECTORIES_OPEN_MAX.saturating_sub(self.directories));
             let take = self.walking && room > 0;
-            if !self.walking && self.in_flight.is_empty() && !self.finishing {
+            let busy = self.walking || self.counting || self.reading > 0 || !self.in_flight.is_empty();
+            if !busy && !self.finishing {
                 self.finishing = true;
-                self.say(Message::Finish { copy: self.copy })?;
+                // Behind everything that the readers have queued. Nobody has anything more to say to us meanwhile.
+                let finish = Message::Finish { copy: self.copy };
+                self.outgoing.send(finish).await.map_err(|_| TransferError::Worker)?;
             }
             tokio::select! {
                 biased;
@@ -289,6 +301,8 @@ impl Engine {
 
     fn reader_says(&mut self, event: ReaderEvent) {
         match event {
+            ReaderEvent::Counted => self.counting = false,
+            ReaderEvent::Worked { jobs } => self.reading -= jobs,
             ReaderEvent::Sent { id, resumed, size } => {
                 let Some(InFlight::File { phase, .. }) = self.in_flight.get_mut(&id) else { return };
                 match phase {
@@ -324,6 +338,7 @@ impl Engine {
             }
         }
         if !jobs.is_empty() {
+            self.reading += jobs.len();
             self.jobs.push(jobs);
         }
         Ok(())

@@ -21,14 +21,19 @@ use crate::limits::{
 use crate::progress::Tally;
 use crate::wire::{Attributes, BundleFile, Message};
 
-/// What a reader tells the engine. It is told before the last message of the file is sent, so that the engine knows
-/// before the sink can answer.
+/// What the reading threads tell the engine. `Sent` and `GaveUp` are told before the last message of the file is
+/// queued, so that the engine knows before the sink can answer; `Worked` after it, so that nothing of a file comes after
+/// the end of the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReaderEvent {
     /// Everything of it is said.
     Sent { id: u64, resumed: bool, size: u64 },
     /// It will not come.
     GaveUp { id: u64, error: FileError },
+    /// So many jobs are done with, and all their messages queued.
+    Worked { jobs: usize },
+    /// Everything that there is has been counted, and the totals are on their way.
+    Counted,
 }
 
 /// The copy is over.
@@ -92,6 +97,9 @@ impl Reader {
                 files <= BUNDLE_FILES_MAX && (files == 1 || bytes <= BUNDLE_BYTES_TARGET as u64)
             });
             if batch.is_empty() || self.work(&batch).is_err() {
+                return;
+            }
+            if self.tell(ReaderEvent::Worked { jobs: batch.len() }).is_err() {
                 return;
             }
         }

@@ -152,6 +152,7 @@ fn decode_refusal(r: &mut Reader<'_>) -> Result<Refusal, WireError> {
             Refusal::Protocol(text.chars().map(|c| if c.is_control() { '?' } else { c }).collect())
         }
         REFUSED_STOPPED => Refusal::Stopped,
+        REFUSED_TAKEN_OVER => Refusal::TakenOver,
         other => Refusal::Unknown(other),
     })
 }

@@ -27,6 +27,7 @@ pub(super) const REFUSED_PATH: u16 = 3;
 pub(super) const REFUSED_NEEDS_DIRECTORY: u16 = 4;
 pub(super) const REFUSED_PROTOCOL: u16 = 5;
 pub(super) const REFUSED_STOPPED: u16 = 6;
+pub(super) const REFUSED_TAKEN_OVER: u16 = 7;
 
 pub(super) const DIRECTION_UPLOAD: u8 = 1;
 pub(super) const DIRECTION_DOWNLOAD: u8 = 2;
@@ -169,6 +170,7 @@ fn encode_refusal(w: &mut Writer, refusal: &Refusal) {
             w.counted(&text.as_bytes()[..end]);
         }
         Refusal::Stopped => w.u16(REFUSED_STOPPED),
+        Refusal::TakenOver => w.u16(REFUSED_TAKEN_OVER),
         Refusal::Unknown(code) => w.u16(*code),
     }
 }

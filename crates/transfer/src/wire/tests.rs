@@ -98,6 +98,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::ReadOnly),
         Just(Refusal::NeedsDirectory),
         Just(Refusal::Stopped),
+        Just(Refusal::TakenOver),
         (bytes(30), file_error()).prop_map(|(path, error)| Refusal::Path { path, error }),
         "[a-zäöü ]{0,30}".prop_map(Refusal::Protocol),
         (100u16..).prop_map(Refusal::Unknown),

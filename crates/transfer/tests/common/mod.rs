@@ -23,6 +23,12 @@ impl TempDir {
         Self::below(&std::env::temp_dir(), situation)
     }
 
+    /// For very many files, where there is a file system in memory: not every disk removes them quickly.
+    pub fn in_memory(situation: &str) -> Self {
+        let shm = Path::new("/dev/shm");
+        if shm.is_dir() { Self::below(shm, situation) } else { Self::new(situation) }
+    }
+
     pub fn below(parent: &Path, situation: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
