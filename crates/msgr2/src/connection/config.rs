@@ -19,8 +19,8 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 pub const KEEPALIVE_GRACE: Duration = Duration::from_secs(15);
 /// Bytes that may wait to be written before nothing more is pulled from the session.
 pub const OUT_BYTES_HIGH: usize = 256 << 10;
-/// Bytes that may wait to be written before nothing more is read: a peer that asks and does not read the answers is
-/// not asked what else it wants (C++ Ceph grows without bound here).
+/// Bytes of answers (to keepalives, and acknowledgements) that may wait to be written before nothing more is read: a peer
+/// that asks and does not read the answers is not asked what else it wants (C++ Ceph grows without bound here).
 pub const OUT_BYTES_MAX: usize = 8 << 20;
 /// Rounds of AUTH_REQUEST and AUTH_REQUEST_MORE that an acceptor takes part in.
 pub const AUTH_ROUNDS_MAX: u32 = 8;

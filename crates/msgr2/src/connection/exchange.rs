@@ -2,10 +2,10 @@
 
 use super::{Connection, FEATURE_OUTLAST_CLOSE, OUT_BYTES_HIGH, State};
 use crate::error::{ConnectionError, EndReason};
-use crate::frame::{Abort, MessageFrame};
+use crate::frame::{Abort, MessageFrame, OutBuf};
 use crate::message::Message;
 use crate::session::Session;
-use crate::wire::{Ack, Close, Control, Keepalive2, Keepalive2Ack, MESSAGE_FLAGS, MessageHeader};
+use crate::wire::{Ack, Close, Control, Keepalive2, Keepalive2Ack, MESSAGE_FLAGS, MessageHeader, Payload};
 use outlast_session::{Budget, Convention, Inclusive64, Instant, LivenessAction, Pulled};
 use std::time::Duration;
 
@@ -14,6 +14,23 @@ const ABORTABLE_BYTES_MIN: usize = 16 << 10;
 /// Messages with at most this much payload are encoded under the session's lock: copying and checksumming them takes
 /// less time than to hand them out (measured at 64 bytes).
 const ENCODE_AT_ONCE_BYTES_MAX: usize = 2 << 10;
+
+/// What was said only because the peer said something: as much as it likes, were there no bound.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Bytes, of those that wait or waited together.
+    bytes: usize,
+    /// Where the last one ends in the stream of what is written.
+    until: u64,
+}
+
+impl Answers {
+    /// At most so many bytes of answers wait to be written.
+    pub(super) fn waiting(&self, out: &OutBuf) -> usize {
+        // An aborted frame can leave `until` beyond the end.
+        if out.is_empty() || out.written_total() >= self.until { 0 } else { self.bytes }
+    }
+}
 
 impl Connection {
     // Of the many kinds of frames, those named here are all that have a meaning now; what is added later has none yet.
@@ -26,7 +43,7 @@ impl Connection {
             }
             // Answers take nonces in the order of writing, so they go through the same encoder, ahead of what the
             // session still holds.
-            Control::Keepalive2(keepalive) => self.send(&Keepalive2Ack { stamp: keepalive.stamp }),
+            Control::Keepalive2(keepalive) => self.answer(&Keepalive2Ack { stamp: keepalive.stamp }),
             Control::Keepalive2Ack(answer) => {
                 let sent =
                     u64::from(answer.stamp.seconds) * 1_000_000_000 + u64::from(answer.stamp.nanoseconds);
@@ -57,19 +74,49 @@ impl Connection {
     }
 
     pub(super) fn ready_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        let action = self.liveness.handle_timeout(now);
-        // Who does not listen cannot tell whether something was said; but goes on saying that he is there.
+        // Who does not listen cannot tell whether something was said; but goes on saying that he is there. And while the
+        // question itself waits behind a long message, whose bytes go on being taken, there can be no answer yet.
         let deaf = self.decoder.is_paused();
-        if deaf && action != LivenessAction::Nothing {
+        let written = self.out.written_total();
+        let busy = self.question_waits() && written > self.written_then;
+        if self.ending.is_none() && (deaf || busy) && self.liveness.poll_timeout().is_some_and(|at| at <= now)
+        {
+            self.written_then = written;
             self.liveness.handle_heard(now);
+            return self.ask_for_life(now);
         }
-        match action {
+        match self.liveness.handle_timeout(now) {
             LivenessAction::Nothing => Ok(()),
-            LivenessAction::Dead if !deaf => Err(ConnectionError::Silent),
-            LivenessAction::SendHeartbeat | LivenessAction::Dead => {
-                self.send(&Keepalive2 { stamp: Self::now_stamp(now) })
+            LivenessAction::Dead => Err(ConnectionError::Silent),
+            LivenessAction::SendHeartbeat => {
+                self.written_then = written;
+                self.ask_for_life(now)
             }
         }
+    }
+
+    /// The last KEEPALIVE2 has not been written.
+    fn question_waits(&self) -> bool {
+        !self.out.is_empty() && self.out.written_total() < self.asked_until
+    }
+
+    /// Says KEEPALIVE2, unless one waits to be written already, or this end has said its last word.
+    fn ask_for_life(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        if self.question_waits() || self.ending.is_some() {
+            return Ok(());
+        }
+        self.send(&Keepalive2 { stamp: Self::now_stamp(now) })?;
+        self.asked_until = self.out.queued_total();
+        Ok(())
+    }
+
+    /// Says what the peer has asked for.
+    fn answer(&mut self, payload: &impl Payload) -> Result<(), ConnectionError> {
+        let waiting = self.answers.waiting(&self.out);
+        let before = self.out.len();
+        self.send(payload)?;
+        self.answers = Answers { bytes: waiting + self.out.len() - before, until: self.out.queued_total() };
+        Ok(())
     }
 
     /// The one place where connection and session meet.
@@ -106,7 +153,9 @@ impl Connection {
         }
         if session.state().channel() != Some(self.id) {
             return match session.end() {
-                Some(EndReason::Closed | EndReason::ClosedUndrained | EndReason::Expired) => self.end_at_once(),
+                Some(EndReason::Closed | EndReason::ClosedUndrained | EndReason::Expired) => {
+                    self.end_at_once()
+                }
                 Some(_) => Err(ConnectionError::SessionEnded),
                 None => Err(ConnectionError::Superseded),
             };
@@ -214,7 +263,7 @@ impl Connection {
             return;
         }
         if let Some(seq) = self.ack_out.take() {
-            self.try_encode(|connection| connection.send(&Ack { seq }));
+            self.try_encode(|connection| connection.answer(&Ack { seq }));
         }
         while let Some(pulled) = self.pulled.pop_front() {
             self.try_encode(|connection| connection.encode_message(pulled.ordinal, &pulled.message));

@@ -42,6 +42,7 @@ use crate::wire::{
 use auth::{ClientAuth, ServerAuth};
 use bytes::{Bytes, BytesMut};
 use connector::Reply;
+use exchange::Answers;
 use outlast_session::{Budget, Instant, Liveness, Pulled, StreamChannel};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -133,6 +134,11 @@ pub struct Connection {
     admitted: Option<usize>,
     buffers: Option<Box<dyn Buffers>>,
     liveness: Liveness,
+    answers: Answers,
+    /// Where the last KEEPALIVE2 ends in the stream of what is written.
+    asked_until: u64,
+    /// How much was written when the liveness was last looked at.
+    written_then: u64,
     round_trip: Option<Duration>,
     ending: Option<ConnectionError>,
 }
@@ -219,6 +225,9 @@ impl Connection {
             admitted: None,
             buffers: None,
             liveness: Liveness::off(),
+            answers: Answers::default(),
+            asked_until: 0,
+            written_then: 0,
             round_trip: None,
             ending: None,
             config,
@@ -512,7 +521,12 @@ impl StreamChannel for Connection {
     type Error = ConnectionError;
 
     fn poll_read(&mut self) -> &mut [u8] {
-        if self.state == State::Closed || self.ending.is_some() || self.out.len() > OUT_BYTES_MAX {
+        // Not by what waits in all: two ends that each send the other a message longer than any bound would both stop
+        // reading, for ever.
+        if self.state == State::Closed
+            || self.ending.is_some()
+            || self.answers.waiting(&self.out) > OUT_BYTES_MAX
+        {
             return &mut [];
         }
         // What comes while somebody else has to decide is kept and not looked at: no more than a stranger may cost.

@@ -6,7 +6,7 @@ use crate::config::{
 use crate::rig::{End, SESSION};
 use bytes::{Bytes, BytesMut};
 use outlast_msgr2::compress::Algorithm;
-use outlast_msgr2::connection::State;
+use outlast_msgr2::connection::{FEATURE_OUTLAST_CLOSE, OUT_BYTES_MAX, State};
 use outlast_msgr2::frame::{FrameEncoder, OutBuf, Revision, Tag};
 use outlast_msgr2::wire::{
     AuthMethod, ConnectionMode, Control, FEATURE_COMPRESSION, FEATURE_REVISION_1, MessageHeader,
@@ -522,4 +522,91 @@ fn an_acknowledgement_that_was_aborted_with_its_message_is_sent_again() {
     assert_eq!(pair.a.revocations, [(large, true)]);
     assert!(pair.b.got.is_empty());
     assert_eq!(pair.b.session().status(from_b), ReceiptStatus::Acknowledged);
+}
+
+// ---------------------------------------------------------------------- long messages over narrow lines
+
+/// A line that holds so much, each way, and carries it on as its end reads.
+fn carry(from: &mut End, to: &mut End, under_way: &mut Vec<u8>, holds: usize) {
+    from.room = holds.saturating_sub(under_way.len());
+    from.drain();
+    under_way.append(&mut from.written);
+    let taken = to.feed(under_way);
+    under_way.drain(..taken);
+}
+
+/// Each stops reading only for answers that nobody takes: if what waits in all counted, neither would read again.
+#[test]
+fn two_ends_send_each_other_messages_longer_than_any_buffer_at_once() {
+    let mut pair = Pair::alike(false, |_| {});
+    pair.run();
+    let data = Bytes::from(vec![7; OUT_BYTES_MAX + (1 << 20)]);
+    pair.send(Message::new(1).data(data.clone()));
+    let now = pair.b.now;
+    pair.b.session().send(Message::new(2).data(data.clone()), now).unwrap();
+    let (mut there, mut back) = (Vec::new(), Vec::new());
+    for _ in 0..200 {
+        carry(&mut pair.a, &mut pair.b, &mut there, 256 << 10);
+        carry(&mut pair.b, &mut pair.a, &mut back, 256 << 10);
+    }
+    pair.is_ready();
+    assert!(pair.b.got.len() == 1 && pair.a.got.len() == 1);
+    assert!(pair.b.got[0].message.data == data && pair.a.got[0].message.data == data);
+}
+
+/// The question whether the peer is there stands behind the message, and the peer has nothing to say before it has it.
+#[test]
+fn a_message_that_takes_minutes_to_be_written_does_not_make_its_receiver_look_dead() {
+    for keyed in [false, true] {
+        let mut pair = Pair::alike(keyed, |_| {});
+        pair.run();
+        pair.send(Message::new(1).data(vec![7; 6 << 20]));
+        let (mut there, mut back) = (Vec::new(), Vec::new());
+        for _ in 0..200 {
+            carry(&mut pair.a, &mut pair.b, &mut there, 64 << 10);
+            carry(&mut pair.b, &mut pair.a, &mut back, 64 << 10);
+            for end in [&mut pair.a, &mut pair.b] {
+                end.room = 0;
+                end.wait(std::time::Duration::from_secs(1));
+            }
+        }
+        assert_eq!(pair.a.error, None);
+        assert_eq!(pair.b.got.len(), 1);
+    }
+}
+
+/// Bytes that nobody takes are no sign of life.
+#[test]
+fn a_peer_that_stops_reading_in_the_middle_of_a_message_is_given_up() {
+    let mut pair = Pair::alike(false, |_| {});
+    pair.run();
+    pair.a.room = 64 << 10;
+    pair.send(Message::new(1).data(vec![7; 6 << 20]));
+    pair.a.drain();
+    pair.a.room = 0;
+    pair.a.wait(std::time::Duration::from_secs(30));
+    assert_eq!(pair.a.error, Some(ConnectionError::Silent));
+}
+
+/// Nothing is read any more once the last word was said, least of all from a full inbound queue.
+#[test]
+fn a_peer_that_does_not_take_the_last_word_does_not_hold_the_connection() {
+    let mut pair = Pair::alike(false, |config| config.msgr2_supported |= FEATURE_OUTLAST_CLOSE);
+    pair.run();
+    // So much that the application is behind, and reading has stopped.
+    pair.b.takes_messages = false;
+    let (mut there, mut back) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        pair.send(Message::new(1).data(vec![7; 40 << 20]));
+        for _ in 0..50 {
+            carry(&mut pair.a, &mut pair.b, &mut there, 1 << 20);
+            carry(&mut pair.b, &mut pair.a, &mut back, 1 << 20);
+        }
+    }
+    assert!(pair.b.connection.is_paused());
+    pair.b.room = 0;
+    pair.b.session().abort();
+    pair.b.drain();
+    pair.b.wait(std::time::Duration::from_secs(60));
+    assert!(pair.b.error.is_some(), "{:?}", pair.b.connection);
 }
