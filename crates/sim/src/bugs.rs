@@ -205,9 +205,9 @@ impl Planted {
             && existing.is_some_and(|s| {
                 s.policy().is_peer()
                     && match s.state() {
-                        SessionState::Pausing { .. } | SessionState::Standby | SessionState::Waiting { .. } => {
-                            true
-                        }
+                        SessionState::Pausing { .. }
+                        | SessionState::Standby
+                        | SessionState::Waiting { .. } => true,
                         SessionState::Connecting { .. }
                         | SessionState::Ready { .. }
                         | SessionState::Closed => false,
@@ -316,6 +316,7 @@ impl Planted {
         self.wires.get(&(link, direction.reverse())).map_or(0, |wire| wire.shift)
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only these are changed")]
     fn change_control(
         &mut self,
         control: Control,

@@ -253,7 +253,13 @@ impl Checker {
         }
         if let Some(bounds) = session.outbox {
             let (messages, bytes) = session.kept;
-            self.bounded(bounds, messages, (bytes, messages == 1), name.from, ["messages to send", "bytes to send"]);
+            self.bounded(
+                bounds,
+                messages,
+                (bytes, messages == 1),
+                name.from,
+                ["messages to send", "bytes to send"],
+            );
         }
     }
 
@@ -411,3 +417,6 @@ impl Checker {
         found.into_iter().for_each(|finding| self.find(finding));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Runs seeds. See `--help`.
 
 use outlast_sim::bugs::Bug;
-use outlast_sim::run::{Report, run};
+use outlast_sim::run::{Report, find, run};
 use outlast_sim::situations::Situations;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -27,7 +27,7 @@ const SEEDS_FOR_EVERY_SITUATION: u64 = 1000;
 /// Seeds within which a planted bug must be found.
 const SEEDS_FOR_A_BUG: u64 = 500;
 /// Failing seeds that are printed.
-const PRINTED_MAX: usize = 200;
+const PRINTED_MAX: usize = 20;
 
 struct Arguments {
     seeds: u64,
@@ -139,7 +139,9 @@ fn print_table(reports: &[Report]) {
     let steps: u64 = reports.iter().map(|r| r.steps).sum();
     let longest = reports.iter().max_by_key(|r| r.settled_after);
     let (longest, seed) = longest.map_or((Duration::ZERO, 0), |r| (r.settled_after, r.seed));
-    println!("{messages} messages, {steps} steps; fair weather settled everything within {longest:?} (seed {seed})");
+    println!(
+        "{messages} messages, {steps} steps; fair weather settled everything within {longest:?} (seed {seed})"
+    );
 }
 
 fn print_slow(reports: &[Report]) {
@@ -159,9 +161,7 @@ fn plant_all(arguments: &Arguments) -> bool {
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(bug) = usize::try_from(index).ok().and_then(|i| Bug::ALL.get(i)) else { return };
-                    let report = (arguments.from..arguments.from + SEEDS_FOR_A_BUG)
-                        .map(|seed| run(seed, Some(*bug), false))
-                        .find(|report| !report.findings.is_empty());
+                    let report = find(*bug, arguments.from, SEEDS_FOR_A_BUG);
                     found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((*bug, report));
                 }
             });

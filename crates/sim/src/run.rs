@@ -66,7 +66,17 @@ pub struct Report {
 /// Runs a seed.
 #[must_use]
 pub fn run(seed: u64, bug: Option<Bug>, trace: bool) -> Report {
-    let scenario = Scenario::draw(seed, bug);
+    run_scenario(Scenario::draw(seed, bug), bug, trace)
+}
+
+/// Runs the scenario that would be drawn for a bug, without the bug: what is found then is no proof of it.
+#[must_use]
+pub fn run_without(seed: u64, bug: Bug) -> Report {
+    run_scenario(Scenario::draw(seed, Some(bug)), None, false)
+}
+
+fn run_scenario(scenario: Scenario, bug: Option<Bug>, trace: bool) -> Report {
+    let seed = scenario.seed;
     let about = scenario.describe();
     if trace {
         println!("{about}");
@@ -360,6 +370,7 @@ impl Run {
         for _ in 0..self.scenario.acts {
             let act = self.scenario.next_act();
             self.act(act);
+            self.world.look();
             let pause = self.scenario.pause.mul_f64(self.scenario.rng.random::<f64>() * 2.0);
             self.run_for(pause);
             if self.livelock {
@@ -474,6 +485,7 @@ impl Run {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "three acts come here")]
     fn harm_a_link(&mut self, act: Act) {
         let Some(id) = self.any_link() else { return };
         let rng = &mut self.scenario.rng;
@@ -491,7 +503,8 @@ impl Run {
                     link.silence(direction.reverse());
                 }
             }
-            _ => self.world.cut(id),
+            Act::Cut => self.world.cut(id),
+            _ => unreachable!("{act:?} harms no link"),
         }
         self.meet(if act == Act::Silence { "link half-open" } else { "link cut" });
     }
@@ -544,7 +557,11 @@ impl Run {
     }
 
     fn restart(&mut self) {
-        let id = self.any_process();
+        if self.scenario.mortal.is_empty() {
+            return;
+        }
+        let index = self.scenario.rng.random_range(0..self.scenario.mortal.len());
+        let id = ProcessId(self.scenario.mortal[index]);
         let keeps = self.world.process(id).config.keep_nonce;
         self.world.restart(id);
         self.looked[id.0] = 0;
@@ -583,7 +600,10 @@ impl Run {
         self.let_go();
         let weather = self.world.weather;
         self.world.weather = Weather {
-            delay: (weather.delay.0.min(Duration::from_millis(1)), weather.delay.1.min(Duration::from_millis(3))),
+            delay: (
+                weather.delay.0.min(Duration::from_millis(1)),
+                weather.delay.1.min(Duration::from_millis(3)),
+            ),
             piece_bytes_max: weather.piece_bytes_max.max(4096),
             window_bytes: weather.window_bytes.max(16 << 10),
         };
@@ -591,6 +611,9 @@ impl Run {
         for index in 0..self.world.processes.len() {
             self.world.processes[index].takes_messages = true;
             self.world.drain(ProcessId(index));
+        }
+        for line in 0..self.lines.len() {
+            self.open(line);
         }
         self.world.look();
     }
@@ -691,4 +714,13 @@ enum Sent {
 
 fn relay_of(process: ProcessId) -> SocketAddr {
     SocketAddr::from(([10, 9, 9, u8::try_from(process.0).unwrap_or(0)], 7000))
+}
+
+/// A bug, and the first of some seeds that finds it and finds nothing without it.
+#[must_use]
+pub fn find(bug: Bug, from: u64, seeds: u64) -> Option<Report> {
+    (from..from + seeds)
+        .map(|seed| run(seed, Some(bug), false))
+        .filter(|report| !report.findings.is_empty())
+        .find(|report| run_without(report.seed, bug).findings.is_empty())
 }

@@ -9,7 +9,7 @@ use outlast_msgr2::wire::FEATURE_REVISION_1;
 use outlast_msgr2::{Matching, Policy, SessionConfig};
 use outlast_session::{AckPolicy, BackoffConfig, Lifetime, LivenessConfig, OutboxLimits, ThrottleLimits};
 use rand::rngs::StdRng;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,6 +133,8 @@ pub struct Scenario {
     pub sloppy: bool,
     /// No way from the first to the second, in fair weather too; the other way is open.
     pub one_way: Option<(usize, usize)>,
+    /// Processes that may die and come back.
+    pub mortal: Vec<usize>,
     /// Whether sources of connections may change.
     pub may_roam: bool,
     /// Things that happen before the weather turns fair.
@@ -282,11 +284,20 @@ impl Scenario {
         let bound = lifetime + (reach + hazards.late_max) * 4 + Duration::from_secs(10);
         let mut menu = menu(shape, &mut rng, bug);
         if durable {
-            menu.retain(|(act, _)| !matches!(act, Act::Restart | Act::Close | Act::Abort));
+            menu.retain(|(act, _)| !matches!(act, Act::Close | Act::Abort));
         }
+        // Where nobody gives up, only those may die whose place the next life can take.
+        let found_again = shape.is_by_identity() || keep_nonce;
+        let mortal = match (durable, shape.is_peers()) {
+            (false, _) => (0..processes.len()).collect(),
+            (true, true) if found_again => (0..processes.len()).collect(),
+            (true, false) if found_again => vec![0],
+            (true, _) => Vec::new(),
+        };
         let readable = security != Security::Secure && !revision_0 && !compression;
         let sloppy = bug.is_none() && readable && one_in(&mut rng, 4);
-        let one_way = (one_way_wanted && lines.contains(&(0, 1)) && lines.contains(&(1, 0))).then(|| if rng.random() { (0, 1) } else { (1, 0) });
+        let one_way = (one_way_wanted && lines.contains(&(0, 1)) && lines.contains(&(1, 0)))
+            .then(|| if rng.random() { (0, 1) } else { (1, 0) });
         Self {
             seed,
             shape,
@@ -300,6 +311,7 @@ impl Scenario {
             compressed: compression,
             sloppy,
             one_way,
+            mortal,
             may_roam: rng.random(),
             acts,
             pause,
@@ -368,25 +380,20 @@ fn configs(shape: Shape, rng: &mut StdRng) -> (SessionConfig, SessionConfig) {
         Shape::CephClients => (ceph(Policy::LOSSLESS_CLIENT), ceph(Policy::STATEFUL_SERVER)),
         Shape::OwnPeers | Shape::CephPeers => {
             let policy = pick(rng, &[Policy::LOSSLESS_PEER, Policy::LOSSLESS_PEER_REUSE]);
-            let matching =
-                if shape == Shape::OwnPeers { Matching::Identity } else { Matching::Address };
+            let matching = if shape == Shape::OwnPeers { Matching::Identity } else { Matching::Address };
             let config = SessionConfig { matching, ..ceph(policy) };
             (config.clone(), config)
         }
         Shape::LossyClients => (ceph(Policy::LOSSY_CLIENT), ceph(Policy::STATELESS_SERVER)),
-        Shape::LossyRegistered => {
-            (ceph(Policy::LOSSY_CLIENT), ceph(Policy::STATELESS_REGISTERED_SERVER))
-        }
+        Shape::LossyRegistered => (ceph(Policy::LOSSY_CLIENT), ceph(Policy::STATELESS_REGISTERED_SERVER)),
         Shape::LossyServer => (ceph(Policy::LOSSLESS_CLIENT), ceph(Policy::STATELESS_SERVER)),
     }
 }
 
 fn small_queues(config: &mut SessionConfig, rng: &mut StdRng) {
     if one_in(rng, 3) {
-        config.outbox = OutboxLimits {
-            messages_max: rng.random_range(1..40),
-            bytes_max: rng.random_range(500..60_000),
-        };
+        config.outbox =
+            OutboxLimits { messages_max: rng.random_range(1..40), bytes_max: rng.random_range(500..60_000) };
     }
     if one_in(rng, 3) {
         config.inbound = ThrottleLimits {
@@ -407,7 +414,7 @@ fn small_queues(config: &mut SessionConfig, rng: &mut StdRng) {
 fn menu(shape: Shape, rng: &mut StdRng, bug: Option<Bug>) -> Vec<(Act, u32)> {
     let mut menu = vec![(Act::Send, 20), (Act::Burst, 10), (Act::Call, 5), (Act::Calm, 5), (Act::Open, 6)];
     let mut sometimes = |act: Act, weight: u32, one_in_runs: u32| {
-        let drawn = rng.next_u32() % one_in_runs == 0;
+        let drawn = one_in(rng, one_in_runs);
         if drawn {
             menu.push((act, weight));
         }

@@ -143,7 +143,13 @@ impl Watch {
         let limits = session.outbox().limits();
         let outbox = Bounds { messages_max: limits.messages_max, bytes_max: limits.bytes_max };
         let at = party(id, incarnation, session.id());
-        self.record(Event::Opened { at, lossy: self.lossy, carries_over: !session.policy().resetcheck, outbox, inbound: self.inbound });
+        self.record(Event::Opened {
+            at,
+            lossy: self.lossy,
+            carries_over: !session.policy().resetcheck,
+            outbox,
+            inbound: self.inbound,
+        });
     }
 
     pub(crate) fn decided(&mut self, before: Option<SessionState>, decision: &Decision) {
@@ -222,6 +228,7 @@ impl Watch {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an onlooker counts what it knows")]
     pub(crate) fn happened(&mut self, at: Party, event: &SessionEvent) {
         self.note(|| format!("{at} {event:?}"));
         match event {
@@ -255,6 +262,7 @@ impl Watch {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an onlooker counts what it knows")]
     pub(crate) fn connection_ended(&mut self, state: State, error: &ConnectionError) {
         self.note(|| format!("a connection in {state} ended: {error}"));
         match error {

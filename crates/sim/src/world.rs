@@ -736,12 +736,12 @@ impl World {
             if self.planted.as_ref().is_some_and(|p| p.overlooks(before)) {
                 existing = None;
             }
-            let (decision, fresh) =
-                if self.planted.as_ref().is_some_and(|p| p.says_wait(existing.as_deref())) {
-                    (Decision::Reply(Wait.into()), None)
-                } else {
-                    process.endpoint.decide(request, existing, now)
-                };
+            let (decision, fresh) = if self.planted.as_ref().is_some_and(|p| p.says_wait(existing.as_deref()))
+            {
+                (Decision::Reply(Wait.into()), None)
+            } else {
+                process.endpoint.decide(request, existing, now)
+            };
             if let Some(watch) = &mut self.watch {
                 watch.decided(before, &decision);
             }
@@ -766,14 +766,14 @@ impl World {
                 _ => {}
             }
         }
-        if failed.is_none() {
-            if let Some(session) = connection.session().and_then(|s| process.sessions.get_mut(&s)) {
-                let before = (session.inbound_len(), session.counters(), connection.out_len());
-                failed = connection.sync(session, now).err();
-                if let Some(watch) = &mut self.watch {
-                    let at = party(id, process.incarnation, session.id());
-                    watch.synced(at, session, before, connection.out_len());
-                }
+        if failed.is_none()
+            && let Some(session) = connection.session().and_then(|s| process.sessions.get_mut(&s))
+        {
+            let before = (session.inbound_len(), session.counters(), connection.out_len());
+            failed = connection.sync(session, now).err();
+            if let Some(watch) = &mut self.watch {
+                let at = party(id, process.incarnation, session.id());
+                watch.synced(at, session, before, connection.out_len());
             }
         }
         if let Some(error) = failed {
