@@ -52,6 +52,8 @@ impl Connection {
             (State::AuthConnecting, Control::AuthDone(done)) => self.connector_auth_done(&done),
             (State::AuthConnectingSign, Control::AuthSignature(signature)) => {
                 self.check_signature(&signature)?;
+                // Not before: what an impostor says of our address would stay with the process.
+                self.events.extend(self.learned.take().map(ConnectionEvent::LearnedAddress));
                 if self.compression_spoken() {
                     let wanted = self.compression_allowed();
                     let preferred_methods = if wanted {
@@ -126,7 +128,7 @@ impl Connection {
         sockaddr.set_port(0);
         let learned = EntityAddr { kind: AddrKind::ANY, nonce, sockaddr };
         self.intro.addresses = AddrVec(vec![learned]);
-        self.events.push_back(ConnectionEvent::LearnedAddress(learned));
+        self.learned = Some(learned);
     }
 
     /// The modes that may be spoken on this connection, in order of preference.

@@ -62,7 +62,7 @@ pub trait Buffers: Send {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectionEvent {
-    /// The peer sees us under this address (from its HELLO): adopt it with [`crate::Endpoint::learn_address`].
+    /// The peer, which has proven itself, sees us under this address (from its HELLO): adopt it with [`crate::Endpoint::learn_address`].
     LearnedAddress(EntityAddr),
     /// The peer knows of a later attempt: raise the process's counter with [`crate::Endpoint::raise_global_seq`].
     RaiseGlobalSeq(u64),
@@ -107,6 +107,8 @@ pub struct Connection {
     handshake_started: Instant,
     intro: Introduction,
     peer_socket: EntityAddr,
+    /// Our address as the peer's HELLO has it, until its signature vouches for that.
+    learned: Option<EntityAddr>,
     wanted_type: Option<u8>,
     banner_len: Option<usize>,
     auth: AuthState,
@@ -200,6 +202,7 @@ impl Connection {
                 features_required: config.features_required,
             },
             peer_socket: start.peer_socket,
+            learned: None,
             wanted_type: None,
             banner_len: None,
             auth,

@@ -87,6 +87,9 @@ impl SessionRequest {
         match (matching, &self.name) {
             (Matching::Address, _) => Some(Key::Addresses(addresses.clone())),
             (Matching::Identity, Some(name)) if peer => Some(Key::Peer { name: name.clone() }),
+            // Without a cookie of its own a client is like any other of its name: it gets a session, and never finds
+            // it again.
+            (Matching::Identity, _) if cookie == 0 => None,
             (Matching::Identity, Some(name)) => Some(Key::Client { name: name.clone(), cookie }),
             // Without authentication there is no identity: the cookie, random and 64 bits long, is all there is.
             (Matching::Identity, None) => Some(Key::Client { name: anonymous(self.entity_type), cookie }),
@@ -191,7 +194,7 @@ impl Endpoint {
             return self.admit(request, ident, config, now);
         }
         // Somebody else's session is never touched, whatever addresses a newcomer claims.
-        if session.peer.name.is_some() && session.peer.name != request.name {
+        if !is_peer_of(session, request) {
             return (Decision::Refuse(not_yours(request, ident.global_id)), None);
         }
         let both_cookies = session.server_cookie != 0 && session.client_cookie != 0 && ident.cookie != 0;
@@ -351,7 +354,7 @@ fn decide_reconnect(
     // 1. and 2. Not known (any more).
     let Some(session) = existing.filter(|s| s.state != SessionState::Closed) else { return reset(true) };
     // Somebody else's session is never touched.
-    if session.peer.name.is_some() && session.peer.name != request.name {
+    if !is_peer_of(session, request) {
         return Decision::Refuse(not_yours(request, -1));
     }
     // 4. Another session than the one we have.
@@ -395,12 +398,14 @@ fn decide_reconnect(
             return Decision::Reply(Wait.into());
         }
     }
-    // 9. It goes on.
-    session.outbox.rewind();
+    // 9. It goes on; not before what the newcomer says can be true, or a session that another connection carries would
+    // repeat itself there.
     let count = Inclusive64::count(reconnect.msg_seq, session.outbox.acked_count()).unwrap_or(u64::MAX);
-    if let Err(error) = session.outbox.handle_ack(count) {
-        return Decision::Refuse(error.into());
+    match session.outbox.handle_ack(count) {
+        Ok(freed) => session.counters.messages_acked += freed as u64,
+        Err(error) => return Decision::Refuse(error.into()),
     }
+    session.outbox.rewind();
     session.connect_seq = reconnect.connect_seq;
     session.peer_global_seq = reconnect.global_seq;
     session.become_ready(request.channel, now);
@@ -409,6 +414,19 @@ fn decide_reconnect(
     }
     let ok = SessionReconnectOk { msg_seq: session.ack_seq() };
     Decision::Accept { session: session.id, answer: Answer::ReconnectOk(ok) }
+}
+
+/// Whether the newcomer can be who this session is with, as far as that is known: by the name that its credential
+/// proves, and by its type. Of whom we dialled there may be no name, but a client is not the OSD at its address.
+fn is_peer_of(session: &Session, request: &SessionRequest) -> bool {
+    let wanted = session.target.as_ref();
+    let name = session.peer.name.as_ref().or(wanted.and_then(|target| target.name.as_ref()));
+    let entity_type = match session.peer.entity_type {
+        0 => wanted.and_then(|target| target.entity_type),
+        known => Some(known),
+    };
+    name.is_none_or(|name| request.name.as_ref() == Some(name))
+        && entity_type.is_none_or(|known| known == request.entity_type)
 }
 
 /// Whether the newcomer is the process that this session knows, and not one that was started since: only then can the

@@ -69,7 +69,9 @@ impl Session {
 
     fn ident(&mut self, intro: &Introduction) -> ClientIdent {
         let lossy = self.config.policy.lossy;
-        if lossy {
+        // Between our own ends the cookie is half of what a client is known by, and whether the session is lossy is not
+        // its decision.
+        if lossy && self.config.matching == Matching::Address {
             self.client_cookie = 0;
         } else {
             while self.client_cookie == 0 {

@@ -172,7 +172,7 @@ pub struct Session {
     /// Messages to take back that already have a number, until the connection has tried.
     aborts: VecDeque<(MessageId, u64)>,
     revocations: VecDeque<(MessageId, bool)>,
-    counters: Counters,
+    pub(crate) counters: Counters,
     rng: StdRng,
 }
 

@@ -96,3 +96,24 @@ fn a_restarted_peer_is_no_stale_attempt() {
     // And the one before is none of its attempts: by its cookie it is not found.
     assert_eq!(acceptor.reconnect(reconnect(LOWER, 1, 51, 1)), reset(false));
 }
+
+/// Cookie 0 is everybody's.
+#[test]
+fn clients_without_a_cookie_do_not_get_each_others_sessions() {
+    for named in [true, false] {
+        let mut acceptor = Acceptor::by_identity(Policy::STATEFUL_SERVER, CLIENT);
+        if !named {
+            acceptor.request.name = None;
+        }
+        let cookie = accepted(acceptor.ident(client_ident(LOWER, 1, 0))).cookie;
+        let first = acceptor.session.take().unwrap();
+        accepted(acceptor.ident(client_ident(HIGHER, 1, 0)));
+        assert!(acceptor.session().id() != first.id());
+        assert_eq!(acceptor.endpoint.sessions(), 2);
+        // Nor does anybody resume one.
+        let resumption = SessionReconnect { client_cookie: 0, ..reconnect(LOWER, cookie, 2, 1) };
+        assert_eq!(acceptor.reconnect(resumption), reset(true));
+        acceptor.endpoint.forget(first.id());
+        assert_eq!(acceptor.endpoint.sessions(), 1);
+    }
+}

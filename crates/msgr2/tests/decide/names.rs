@@ -50,3 +50,21 @@ fn the_session_behind_a_claimed_address_stays_its_owners() {
     assert_eq!(acceptor.session().state(), before);
     assert_eq!(acceptor.events(), []);
 }
+
+/// A session that this end has opened to an OSD is not a client's, whatever address it claims.
+#[test]
+fn a_newcomer_of_another_type_does_not_get_the_session_that_was_opened_to_its_address() {
+    for policy in [Policy::LOSSLESS_PEER, Policy::LOSSLESS_PEER_REUSE] {
+        let mut acceptor = Acceptor::by_address(policy);
+        let target = Target { addresses: address(LOWER).into(), entity_type: Some(OSD), name: None };
+        acceptor.session = Some(acceptor.endpoint.connect(target, SessionConfig::new(policy), NOW));
+        let queued = acceptor.say();
+        acceptor.newcomer("client.a");
+        let claim = ClientIdent { global_id: -1, ..ident(LOWER, 1, COOKIE) };
+        assert!(refused(acceptor.ident(claim)));
+        assert_eq!(acceptor.session().status(queued), ReceiptStatus::Pending);
+        assert!(acceptor.session().state().is_dialling());
+        acceptor.newcomer("osd.1");
+        accepted(acceptor.ident(ident(LOWER, 1, COOKIE)));
+    }
+}

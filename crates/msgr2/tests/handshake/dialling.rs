@@ -1,8 +1,11 @@
 //! The dialling end against an acceptor that breaks the rules.
 
 use crate::accepting::sample;
-use crate::config::{CLIENT, MonitorPart, OSD, connection, monitor_answer_without_secret, with_key};
-use crate::rig::{Talk, control_tags, hello, server_ident};
+use crate::config::{
+    CLIENT, MonitorPart, OSD, client_address, connection, endpoint, monitor_answer_without_secret, with_key,
+    without_key,
+};
+use crate::rig::{End, Talk, control_tags, hello, server_ident};
 use bytes::Bytes;
 use outlast_cephx::client::LoginError;
 use outlast_msgr2::connection::{AUTH_ROUNDS_MAX, RETRIES_MAX, State};
@@ -12,7 +15,7 @@ use outlast_msgr2::wire::{
     CompressionMethod, ConnectionMode, Control, EntityAddr, IDENT_FLAG_LOSSY, IdentMissingFeatures,
     ServerIdent, SessionReconnectOk, SessionReset, SessionRetry, SessionRetryGlobal, Wait,
 };
-use outlast_msgr2::{ConnectionError, EndReason, Message, SessionEvent, SessionState};
+use outlast_msgr2::{ConnectionError, EndReason, Message, Policy, SessionConfig, SessionEvent, SessionState};
 use outlast_session::{AckError, LossReason, ReceiptStatus};
 
 #[test]
@@ -389,4 +392,17 @@ fn lost_receipts_say_why() {
     talk.until(State::HelloConnecting);
     talk.say(hello(CLIENT));
     assert_eq!(talk.end.session().status(id), ReceiptStatus::Lost(LossReason::Refused));
+}
+
+/// A HELLO proves nothing, and the address stays with the process: its peers find its sessions by it.
+#[test]
+fn the_address_that_a_peer_sees_is_learnt_once_the_peer_has_proven_itself() {
+    let mut config = endpoint("client.a", client_address(), connection(CLIENT), Policy::LOSSLESS_CLIENT);
+    config.addresses = outlast_msgr2::wire::AddrVec::default();
+    let session = SessionConfig::new(Policy::LOSSLESS_CLIENT);
+    let mut talk = Talk::with(End::dialling(config, session, without_key()));
+    talk.until(State::AuthConnectingSign);
+    assert!(talk.end.endpoint.addresses().is_blank());
+    talk.until(State::Ready);
+    assert!(!talk.end.endpoint.addresses().is_blank());
 }

@@ -3,8 +3,11 @@
 use crate::config::{OSD, connection, endpoint, server_address};
 use crate::rig::{End, SESSION, Talk, client_ident};
 use outlast_msgr2::connection::{OUT_BYTES_MAX, State};
-use outlast_msgr2::wire::{Ack, Control, Keepalive2, Keepalive2Ack, Stamp};
-use outlast_msgr2::{Authority, ConnectionError, Message, SessionConfig};
+use outlast_msgr2::endpoint::Introduced;
+use outlast_msgr2::wire::{Ack, Control, Keepalive2, Keepalive2Ack, SessionReconnect, Stamp};
+use outlast_msgr2::{
+    Authority, ChannelId, ConnectionError, Decision, Message, SessionConfig, SessionRequest,
+};
 use outlast_session::{AckError, GapPolicy, StreamChannel};
 
 fn ready() -> Talk {
@@ -172,4 +175,38 @@ fn a_messages_header_carries_the_acknowledgement_and_an_idle_end_sends_it_alone(
     talk.message(2, 1, b"2");
     talk.end.wait(std::time::Duration::from_millis(100));
     assert_eq!(talk.controls(), [Control::from(Ack { seq: 2 })]);
+}
+
+/// What it says cannot be true, and the connection that carries the session goes on: it does not say anything twice.
+#[test]
+fn a_newcomer_that_claims_what_was_never_sent_does_not_disturb_the_connection_that_carries_the_session() {
+    let mut talk = ready();
+    let now = talk.end.now;
+    talk.end.session().send(Message::new(7), now).unwrap();
+    talk.end.drain();
+    assert_eq!(talk.messages().len(), 1);
+    let reconnect = SessionReconnect {
+        addresses: client_ident(1, 77).addresses,
+        client_cookie: 77,
+        server_cookie: 0,
+        global_seq: 2,
+        connect_seq: 1,
+        msg_seq: u64::MAX,
+    };
+    let request = SessionRequest {
+        channel: ChannelId(1000),
+        introduced: Introduced::Reconnect(reconnect),
+        entity_type: talk.end.session().peer().entity_type,
+        name: None,
+        global_id: 0,
+        features_supported: 0,
+        features_required: 0,
+    };
+    let End { endpoint, sessions, .. } = &mut talk.end;
+    let session = sessions.values_mut().next().unwrap();
+    let (decision, _) = endpoint.decide(request, Some(session), now);
+    assert!(matches!(decision, Decision::Refuse(ConnectionError::Ack(_))), "{decision:?}");
+    talk.end.drain();
+    assert!(talk.messages().is_empty(), "nothing is repeated");
+    assert_eq!(talk.end.error, None);
 }
