@@ -340,7 +340,7 @@ impl Run {
             let target = Target {
                 addresses: self.way_to(to).into(),
                 entity_type: None,
-                name: Some(self.world.process(to).name().clone()),
+                name: self.scenario.shape.is_by_identity().then(|| self.world.process(to).name().clone()),
             };
             self.world.connect_to(from, target, config)
         });

@@ -13,8 +13,8 @@ use outlast_msgr2::connection::State;
 use outlast_msgr2::wire::{EntityAddr, Wait};
 use outlast_msgr2::{
     Authority, ChannelId, Connection, ConnectionError, ConnectionEvent, Credential, Decision, Endpoint,
-    EndpointConfig, Located, Message, Received, SendError, Session, SessionConfig, SessionEvent, SessionId,
-    Target,
+    EndpointConfig, Located, Matching, Message, Received, SendError, Session, SessionConfig, SessionEvent,
+    SessionId, Target,
 };
 use outlast_session::{Instant, MessageId, StreamChannel};
 use rand::rngs::StdRng;
@@ -289,10 +289,12 @@ impl World {
 
     /// A session from `from` to where `to` listens.
     pub fn connect(&mut self, from: ProcessId, to: ProcessId, config: SessionConfig) -> SessionId {
+        // A name that must answer has to be proven: it is for those who are known by it.
+        let named = config.matching == Matching::Identity;
         let target = Target {
             addresses: self.process(to).address().into(),
             entity_type: None,
-            name: Some(self.process(to).name().clone()),
+            name: named.then(|| self.process(to).name().clone()),
         };
         self.connect_to(from, target, config)
     }
