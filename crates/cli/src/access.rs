@@ -60,6 +60,7 @@ pub(crate) fn server_name() -> EntityName {
 }
 
 /// What to tell the user when no session came about.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what has no advice of its own is told as it is")]
 pub(crate) fn connect_failure(address: &Address, error: &ConnectError) -> Failure {
     match error {
         ConnectError::TimedOut { last: Some(cause), .. } => {
@@ -78,6 +79,7 @@ pub(crate) fn connect_failure(address: &Address, error: &ConnectError) -> Failur
 }
 
 /// What to tell the user when a session ended before it should.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what has no advice of its own is told as it is")]
 pub(crate) fn end_failure(address: &Address, reason: &EndReason) -> Failure {
     match reason {
         EndReason::Refused(cause) | EndReason::ConnectionLost(cause) => connection_failure(address, cause),
@@ -90,6 +92,7 @@ pub(crate) fn end_failure(address: &Address, reason: &EndReason) -> Failure {
 }
 
 /// What to tell the user about a connection that did not come about.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what has no advice of its own is told as it is")]
 fn connection_failure(address: &Address, cause: &ConnectionError) -> Failure {
     match cause {
         ConnectionError::AuthRefused { result: -95, .. } | ConnectionError::NoCommonMethod => Failure::new(

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 const ABOUT: &str = "\
 A session that outlasts its connections: messages and files arrive once and in order, whatever happens to the link.
 
-Outlast speaks msgr2, Ceph's protocol, at both ends. A session goes on over the next connection when one is lost; what was
+Outlast speaks msgr2, Ceph's protocol, at both ends. A session goes on over the next connection when one is lost; what was \
 not acknowledged is sent again, what came twice is dropped.";
 
 const EXAMPLES: &str = "\
@@ -51,16 +51,16 @@ struct Cli {
     command: Command,
 
     /// Say more on stderr: -v what happens, -vv why, -vvv every frame (or set RUST_LOG)
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 100)]
     verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Probe(probe::ProbeArgs),
     Demo(demo::DemoArgs),
     Serve(serve::ServeArgs),
     Copy(copy::CopyArgs),
+    Probe(probe::ProbeArgs),
     Bench(bench::BenchArgs),
     Keyring(keyring::KeyringArgs),
     #[command(hide = true, name = process::CHILD_COMMAND)]

@@ -19,14 +19,14 @@ use std::time::{Duration, Instant};
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 const LONG_HELP: &str = "\
-Offers a folder to clients that hold a key, over encrypted sessions which go on when their connections break. Nothing outside
+Offers a folder to clients that hold a key, over encrypted sessions which go on when their connections break. Nothing outside \
 the folder can be reached, whatever a client asks for.
 
-Without --keyring the server uses ~/.config/outlast/server.keyring. When that is not there it is made, with one key for
-client.admin, and the commands are printed that bring the key to a client. `outlast keyring add` lets more clients in, from the
+Without --keyring the server uses ~/.config/outlast/server.keyring. When that is not there it is made, with one key for \
+client.admin, and the commands are printed that bring the key to a client. `outlast keyring add` lets more clients in, from the \
 next start of the server.
 
-A client that is away keeps its session for --lifetime. A server that was stopped and started again knows no sessions; copies
+A client that is away keeps its session for --lifetime. A server that was stopped and started again knows no sessions; copies \
 begin new ones by themselves and send nothing twice.";
 
 const EXAMPLES: &str = "\
@@ -290,7 +290,7 @@ fn client_place(address: &Address) -> String {
         Address::Ip(socket) if socket.ip().is_unspecified() || socket.ip().is_loopback() => {
             format!("{}{}", host_name(), port_and_path(socket.port()))
         }
-        other => local_place(other),
+        Address::Ip(_) | Address::Name { .. } | Address::Unix(_) => local_place(address),
     }
 }
 
@@ -304,7 +304,7 @@ fn local_place(address: &Address) -> String {
             std::net::IpAddr::V4(ip) => format!("{ip}:"),
             std::net::IpAddr::V6(ip) => format!("[{ip}]:"),
         },
-        other => format!("{other}:"),
+        Address::Ip(_) | Address::Name { .. } | Address::Unix(_) => format!("{address}:"),
     }
 }
 

@@ -1,4 +1,5 @@
 //! `outlast bench`, for a moment.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! `outlast serve` and `outlast copy`, as people use them.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! `outlast demo`, in small: that it passes, that it can fail, and that it cleans up.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

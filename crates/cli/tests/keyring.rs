@@ -1,4 +1,5 @@
 //! `outlast keyring`: the files, what is shown of them, and Ceph's own tool.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

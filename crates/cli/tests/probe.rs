@@ -1,4 +1,5 @@
 //! `outlast probe` against a server of our own, and against what is none.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! `outlast probe` against real Ceph: it tells what is so.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

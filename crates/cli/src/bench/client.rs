@@ -150,8 +150,9 @@ async fn stream(session: &Session, payload: &Bytes, until: Instant) -> Outcome<(
         } else {
             last = Some(receipt);
         }
-        while let Some((since, _)) = sampled.pop_front_if(|(_, receipt)| receipt.outcome().is_some()) {
-            record(&mut latencies, since);
+        while let Some((since, _)) = sampled.front().filter(|(_, receipt)| receipt.outcome().is_some()) {
+            record(&mut latencies, *since);
+            sampled.pop_front();
         }
         sent += 1;
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 const LONG_HELP: &str = "\
-Measures sessions as programs use them: through the library's public interface, with receipts, acknowledgements and checksums
+Measures sessions as programs use them: through the library's public interface, with receipts, acknowledgements and checksums \
 on. Without --listen or --connect both ends run on this machine, in two processes that this one starts.
 
   stream    one-way: messages as fast as they go; its latency is the time until a message is acknowledged

@@ -33,15 +33,15 @@ const BUSY_PAUSE: Duration = Duration::from_secs(2);
 const ANEW_PAUSE: Duration = Duration::from_millis(500);
 
 const LONG_HELP: &str = "\
-Copies files and whole trees to or from a machine where `outlast serve` runs. When the connection is lost the copy waits and
-goes on where it was, over whatever connection comes next; the session may be without one for as long as --lifetime says. When
+Copies files and whole trees to or from a machine where `outlast serve` runs. When the connection is lost the copy waits and \
+goes on where it was, over whatever connection comes next; the session may be without one for as long as --lifetime says. When \
 either program dies, start it again: what is whole is not sent a second time, and large files go on in their middle.
 
-A remote place is HOST:PATH, HOST:PORT:PATH, [IPV6]:PORT:PATH or unix:/SOCKET:PATH; the port is 13300 unless said. Paths begin at
+A remote place is HOST:PATH, HOST:PORT:PATH, [IPV6]:PORT:PATH or unix:/SOCKET:PATH; the port is 13300 unless said. Paths begin at \
 the folder that is served, and nothing outside it can be reached. A local file with a colon in its name is written ./a:b.
 
-As with `cp -r`: DST that is a directory gets SRC put into it, else SRC becomes DST. With a slash at its end, SRC stands for
-what is in it, and DST for a directory (made if need be). Modes and times are kept, links are copied as links, files appear
+As with `cp -r`: DST that is a directory gets SRC put into it, else SRC becomes DST. With a slash at its end, SRC stands for \
+what is in it, and DST for a directory (made if need be). Modes and times are kept, links are copied as links, files appear \
 under their names when they are complete, checked by BLAKE3 and safe on disk.";
 
 const EXAMPLES: &str = "\
@@ -56,10 +56,10 @@ Exit codes: 0 all there; 3 some files could not be copied, each is named on stde
 
 /// Copy files and trees to or from a served folder, whatever happens to the link
 #[derive(Debug, Args)]
-#[command(long_about = LONG_HELP, after_help = EXAMPLES)]
+#[command(long_about = LONG_HELP, after_help = EXAMPLES, override_usage = "outlast copy [OPTIONS] SRC... DST")]
 pub(crate) struct CopyArgs {
     /// What to copy, and where to: SRC... DST, one side of them remote as HOST[:PORT]:PATH
-    #[arg(value_name = "SRC|DST", num_args = 2.., required = true)]
+    #[arg(value_name = "PLACE", num_args = 2.., required = true)]
     places: Vec<OsString>,
     #[command(flatten)]
     auth: ClientAuthArgs,
@@ -287,10 +287,7 @@ async fn copy_and_watch(
         tokio::select! {
             outcome = &mut work => return outcome,
             _ = ticks.tick() => {
-                let away = match session.status() {
-                    Status::Interrupted { since } => Some(since),
-                    _ => None,
-                };
+                let away = if let Status::Interrupted { since } = session.status() { Some(since) } else { None };
                 display.draw(away);
             }
             () = watch(&mut events, display, sessions) => {}

@@ -44,9 +44,9 @@ const CUTS_MIN_FROM_BYTES: u64 = 96 * 1024 * 1024;
 const SIZE_BYTES_MAX: u64 = 1 << 40;
 
 const LONG_HELP: &str = "\
-Shows what Outlast is for. Three processes on this machine: a server, a client, and between them a relay that cuts their connection
-again and again, at random bytes in either direction, now and then in the middle of a handshake. The client copies a tree of
-files of every size through that, in one encrypted session (cephx, secure mode, a key made for the occasion). At the end the two
+Shows what Outlast is for. Three processes on this machine: a server, a client, and between them a relay that cuts their connection \
+again and again, at random bytes in either direction, now and then in the middle of a handshake. The client copies a tree of \
+files of every size through that, in one encrypted session (cephx, secure mode, a key made for the occasion). At the end the two \
 trees are compared by BLAKE3, and a table says what was lost.
 
 With SRC and DST it does the same with files of your own: SRC is only read, DST is made and stays.";

@@ -64,9 +64,10 @@ pub(crate) fn read(path: &Path) -> Outcome<Keyring> {
     };
     done.map_err(|e| {
         let failure = Failure::failed(format!("cannot read the keyring {}: {e}", path.display()));
-        match e.kind() {
-            io::ErrorKind::NotFound => failure.hint(format!("outlast keyring create {}", path.display())),
-            _ => failure,
+        if e.kind() == io::ErrorKind::NotFound {
+            failure.hint(format!("outlast keyring create {}", path.display()))
+        } else {
+            failure
         }
     })?;
     Keyring::parse(&bytes).context(path.display())
@@ -117,11 +118,10 @@ pub(crate) fn write(path: &Path, keyring: &Keyring, existing: Existing) -> Outco
     if let Err(e) = moved {
         let _ = fs::remove_file(&beside);
         let failure = Failure::failed(format!("{what}: {e}"));
-        return Err(match e.kind() {
-            io::ErrorKind::AlreadyExists => {
-                failure.hint("add to it with `outlast keyring add`, or replace it with --force")
-            }
-            _ => failure,
+        return Err(if e.kind() == io::ErrorKind::AlreadyExists {
+            failure.hint("add to it with `outlast keyring add`, or replace it with --force")
+        } else {
+            failure
         });
     }
     File::open(&dir).and_then(|dir| dir.sync_all()).context(&what)

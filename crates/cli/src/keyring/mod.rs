@@ -14,10 +14,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 const LONG_HELP: &str = "\
-Keyrings are text files in Ceph's own format: `ceph-authtool` reads what is made here, and the other way round. They are
+Keyrings are text files in Ceph's own format: `ceph-authtool` reads what is made here, and the other way round. They are \
 made for their owner only (mode 0600) and replaced in one step.
 
-A server's keyring lists everybody who may come in. A client's keyring holds that client's key. Whoever can read a key
+A server's keyring lists everybody who may come in. A client's keyring holds that client's key. Whoever can read a key \
 can be its owner: hand it over on a way that nobody else reads.";
 
 const EXAMPLES: &str = "\

@@ -21,13 +21,13 @@ use std::time::Duration;
 const MONITOR_PORT: u16 = 3300;
 
 const LONG_HELP: &str = "\
-Connects to any msgr2 endpoint, of Ceph or of Outlast, and says what it speaks: the features in its banner, what it is, how
+Connects to any msgr2 endpoint, of Ceph or of Outlast, and says what it speaks: the features in its banner, what it is, how \
 it sees us, which methods and modes it lets anybody in by, and how long each step took.
 
-With a key it logs in, and says in which mode, with which types of keys and tickets, whether compression was granted, and
+With a key it logs in, and says in which mode, with which types of keys and tickets, whether compression was granted, and \
 what the peer calls itself. Nothing stays behind at the peer: the session is a lossy one.
 
-Monitors (and Outlast) take keys. Ceph's other daemons take tickets, which only a monitor gives: name one with --mon. They
+Monitors (and Outlast) take keys. Ceph's other daemons take tickets, which only a monitor gives: name one with --mon. They \
 also want to be called by their full name, nonce included: write ADDR as `ceph osd dump` does.";
 
 const EXAMPLES: &str = "\

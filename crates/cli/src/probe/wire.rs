@@ -184,9 +184,9 @@ impl Wire {
             self.decoder.set_opener(opener);
         }
         self.send(AuthSignature { digest }).await?;
-        let theirs = match self.receive().await? {
-            Control::AuthSignature(signature) => signature.digest,
-            other => return Err(WireError::Unexpected(other.tag())),
+        let answer = self.receive().await?;
+        let Control::AuthSignature(AuthSignature { digest: theirs }) = answer else {
+            return Err(WireError::Unexpected(answer.tag()));
         };
         let genuine = match key {
             Some(key) => key.verify_hmac_sha256(&[&sent], &theirs),
