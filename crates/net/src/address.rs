@@ -79,6 +79,10 @@ impl Address {
             if address.parse::<std::net::Ipv6Addr>().is_err() {
                 return Err(AddressError::Host(host.to_owned()));
             }
+            // A scope that is a number needs nobody to resolve it.
+            if let Ok(address) = format!("{host}:{port}").parse() {
+                return Ok(Self::Ip(address));
+            }
         }
         let name = bare.unwrap_or(host);
         if let Ok(ip) = name.parse::<IpAddr>() {
@@ -209,6 +213,8 @@ mod tests {
         assert_eq!(parse("::1").as_deref(), Ok("[::1]:9"));
         assert_eq!(parse("[::1]").as_deref(), Ok("[::1]:9"));
         assert_eq!(parse("[::1]:1").as_deref(), Ok("[::1]:1"));
+        let scoped = "[fe80::1%2]:9".parse().map(Address::Ip).map_err(|_| AddressError::UnixPath);
+        assert_eq!(Address::parse_with_port("[fe80::1%2]", 9), scoped);
         assert_eq!(parse("unix:/x").as_deref(), Ok("unix:/x"));
         assert_eq!(parse("host:x"), Err(AddressError::Port("host:x".into())));
         assert_eq!(parse("unix"), Err(AddressError::Host("unix".into())));
