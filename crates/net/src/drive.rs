@@ -9,9 +9,10 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::time::Sleep;
 
-/// Bytes read before what they brought is handed on: the messages are still in the cache then, and a fast peer
-/// cannot keep the connection from writing.
-pub const READ_BYTES_PER_TURN: usize = 256 << 10;
+/// Bytes read before what they brought is handed on, and its receivers have their turn: the messages are still in the
+/// cache then, the read buffer is free again for the next ones, and a fast peer cannot keep the connection from
+/// writing.
+pub const READ_BYTES_PER_TURN: usize = 128 << 10;
 /// Slices that one system call writes at most. More than 64 bring no gain that can be measured.
 const SLICES_MAX: usize = 64;
 /// Turns that a connection takes before other tasks have theirs.
@@ -59,8 +60,8 @@ pub struct DriveEnd<E> {
 /// Runs one connection until it ends.
 ///
 /// One turn is: the timer, if it has run out; reading until nothing is left or [`READ_BYTES_PER_TURN`] came;
-/// [`Host::exchange`]; writing until nothing is left or the socket is full. Turns repeat while there is work and the
-/// runtime's budget for one task lasts, then the task sleeps until the socket, the timer or the host's waker.
+/// [`Host::exchange`]; writing until nothing is left or the socket is full. Turns repeat while there is work, with
+/// other tasks in between, then the task sleeps until the socket, the timer or the host's waker.
 ///
 /// Dropping the future closes the connection. The channel is then as if the line had been cut.
 pub async fn drive<C, H>(
@@ -101,6 +102,16 @@ enum Stop<E> {
     Socket(io::Error),
 }
 
+/// What to do after a turn.
+enum After {
+    /// Another one: there is more to do at once.
+    Again,
+    /// Another one, when those have run for whom something came in.
+    Others,
+    /// Nothing before something happens.
+    Sleep,
+}
+
 /// How far reading came.
 enum Read {
     /// Until there was nothing left.
@@ -117,8 +128,8 @@ impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
     fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<(DriveEnd<C::Error>, bool)> {
         for _ in 0..TURNS_MAX {
             let now = self.clock.now();
-            let again = match self.turn(cx, now) {
-                Ok(again) => again,
+            let after = match self.turn(cx, now) {
+                Ok(after) => after,
                 Err(stop) => {
                     // A last word to the peer, if the socket takes it at once.
                     let _ = self.write(cx, now);
@@ -128,8 +139,10 @@ impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
             if let Some(error) = self.host.finished(self.channel) {
                 return Poll::Ready((DriveEnd { error, socket: None }, true));
             }
-            if again {
-                continue;
+            match after {
+                After::Again => continue,
+                After::Others => break,
+                After::Sleep => {}
             }
             let Some(deadline) = self.channel.poll_timeout() else { return Poll::Pending };
             if self.armed.is_none_or(|armed| deadline < armed || armed <= now) {
@@ -144,26 +157,26 @@ impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
         Poll::Pending
     }
 
-    /// Whether another turn may find something to do at once.
-    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Stop<C::Error>> {
+    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<After, Stop<C::Error>> {
         if self.channel.poll_timeout().is_some_and(|deadline| deadline <= now) {
             self.channel.handle_timeout(now).map_err(Stop::Channel)?;
         }
         let read = self.read(cx, now).map_err(Stop::Channel)?;
         let exchange = self.host.exchange(self.channel, now, cx.waker()).map_err(Stop::Channel)?;
-        let more_to_read = match read {
-            Read::All => false,
-            Read::Paused => !self.channel.poll_read().is_empty(),
-            Read::Some => true,
+        match read {
+            Read::All | Read::Paused | Read::Some => {}
             Read::End(None) => return Err(Stop::Eof),
             Read::End(Some(error)) => return Err(Stop::Socket(error)),
-        };
+        }
         let all_written = self.write(cx, now)?;
-        let more_to_write = match exchange {
-            Exchange::More => all_written,
-            Exchange::Done => false,
-        };
-        Ok(more_to_read || more_to_write)
+        let reads_again = matches!(read, Read::Paused) && !self.channel.poll_read().is_empty();
+        Ok(if matches!(read, Read::Some) {
+            After::Others
+        } else if reads_again || (exchange == Exchange::More && all_written) {
+            After::Again
+        } else {
+            After::Sleep
+        })
     }
 
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<Read, C::Error> {

@@ -1,8 +1,7 @@
 //! Requests and their replies, by transaction id.
 
 use crate::core::Core;
-use crate::error::{CallError, Lost, SendError};
-use crate::receipt::Receipt;
+use crate::error::{CallError, Lost};
 use crate::send::Sending;
 use crate::session::Session;
 use bytes::BytesMut;
@@ -195,7 +194,9 @@ impl Session {
         }
         let tid = request.tid;
         let _registered = Registered::new(core, tid, buffer)?;
-        Sending::call(core, request).await.map_err(CallError::NotSent)?;
+        let mut sending = Sending::call(core, request);
+        poll_fn(|cx| sending.poll_queued(cx)).await?;
+        drop(sending);
         poll_fn(|cx| core.lock().calls.poll(tid, cx)).await
     }
 
@@ -203,7 +204,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::send`].
-    pub async fn reply(&self, request: &Message, reply: Message) -> Result<Receipt, SendError> {
-        self.send(reply.tid(request.tid)).await
+    pub fn reply(&self, request: &Message, reply: Message) -> Sending<'_> {
+        self.send(reply.tid(request.tid))
     }
 }

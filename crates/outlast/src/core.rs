@@ -9,7 +9,7 @@ use crate::landing::Landing;
 use crate::messenger::Inner;
 use crate::receipt::{Receipts, Revocations};
 use crate::stats::Agreed;
-use crate::wait::{RoomQueue, WaitList, wake};
+use crate::wait::{Place, RoomQueue, WaitList, wake};
 use outlast_cephx::{EntityName, EntityType};
 use outlast_msgr2::connection::State;
 use outlast_msgr2::wire::EntityAddr;
@@ -18,11 +18,16 @@ use outlast_msgr2::{SessionEvent as CoreEvent, SessionState};
 use outlast_net::{Address, Exchange};
 use outlast_session::{Instant, StreamChannel};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::Notify;
+
+/// Bytes that may wait to be written on a connection before senders wait too. What is ahead of the socket is only what
+/// keeps it busy: the messages are still in the cache when they are written, and can still be revoked. While there is
+/// no connection, the bounds of the outbox alone count.
+const AHEAD_BYTES_MAX: usize = 128 << 10;
 
 /// Where a session dials.
 #[derive(Debug, Default)]
@@ -44,6 +49,7 @@ pub(crate) struct Core {
     /// The user's handles; with the last one the session closes.
     pub(crate) handles: AtomicUsize,
     pub(crate) next_tid: AtomicU64,
+    sends: AtomicU32,
     locked: Mutex<Locked>,
 }
 
@@ -51,6 +57,8 @@ pub(crate) struct Core {
 pub(crate) struct Locked {
     pub(crate) session: Session,
     pub(crate) line: Line,
+    /// The time of the last look at the clock.
+    pub(crate) seen: Instant,
     pub(crate) receivers: WaitList,
     pub(crate) room: RoomQueue,
     /// Those who wait for events, the first connection or the end.
@@ -81,6 +89,8 @@ pub(crate) struct Line {
     rung: bool,
     /// Reads no more until the application takes something.
     paused: bool,
+    /// Bytes that the connection has taken and not written, when it last met the session.
+    unwritten: usize,
 }
 
 impl Line {
@@ -130,9 +140,11 @@ impl Core {
             landing: Arc::default(),
             handles: AtomicUsize::new(0),
             next_tid: AtomicU64::new(first_tid),
+            sends: AtomicU32::new(0),
             locked: Mutex::new(Locked {
                 session,
                 line: Line::default(),
+                seen: now,
                 receivers: WaitList::default(),
                 room: RoomQueue::default(),
                 watchers: WaitList::default(),
@@ -198,7 +210,10 @@ impl Core {
                 locked.line.attach(connection.id(), waker, wakes);
             }
             let synced = connection.sync(&mut locked.session, now);
-            locked.line.paused = connection.is_paused();
+            if locked.line.channel == Some(connection.id()) {
+                locked.line.paused = connection.is_paused();
+                locked.line.unwritten = connection.unwritten_len();
+            }
             locked.round_trip = connection.round_trip().or(locked.round_trip);
             self.settle(&mut locked, now, wakes);
             // Replies that were handed on may have made room for what the connection stopped reading for.
@@ -206,7 +221,8 @@ impl Core {
             let ready = connection.state() == State::Ready;
             let more = ready
                 && (locked.session.outbox().has_work()
-                    || (locked.line.paused && locked.session.inbound_is_low()));
+                    || (locked.line.paused && locked.session.inbound_is_low())
+                    || (locked.line.unwritten > 0 && !locked.room.is_empty()));
             synced.map(|()| if more { Exchange::More } else { Exchange::Done })
         };
         wake(wakes);
@@ -221,17 +237,23 @@ impl Core {
             locked.receipts.settle_one(id, wakes);
         }
         let mut any = false;
+        let mut forgotten = false;
         while let Some(event) = locked.session.poll_event() {
             any = true;
+            forgotten |= matches!(event, CoreEvent::Reset { .. } | CoreEvent::Ended(_));
             self.log(locked, &event);
             let event = locked.note(event, now);
             locked.events.push(event);
         }
         if any {
             locked.watchers.take_all(wakes);
+        }
+        // Not after an interruption: a peer that has a request still answers it.
+        if forgotten {
             let Locked { calls, session, .. } = locked;
             calls.fail_lost(session, wakes);
         }
+        locked.seen = now;
         let Locked { session, receipts, room, receivers, .. } = locked;
         if !receipts.is_empty() {
             receipts.settle(|id| session.status(id), wakes);
@@ -246,8 +268,15 @@ impl Core {
             receivers.take(session.inbound_len(), wakes);
         }
         if !room.is_empty() {
-            room.wake(|cost| session.has_room(cost), wakes);
+            locked.wake_senders(wakes);
         }
+    }
+
+    /// Counts the attempts to send, roughly if they are made from several threads.
+    pub(crate) fn count_send(&self) -> u32 {
+        let sends = self.sends.load(Ordering::Relaxed);
+        self.sends.store(sends.wrapping_add(1), Ordering::Relaxed);
+        sends
     }
 
     fn log(&self, locked: &Locked, event: &CoreEvent) {
@@ -339,6 +368,31 @@ impl Locked {
     /// again, so that it does not wake for every single message.
     pub(crate) fn resume_reading(&mut self) -> Option<Waker> {
         if self.line.paused && self.session.inbound_is_low() { self.line.ring() } else { None }
+    }
+
+    /// Whether a sender has to wait for its turn or for room. Nobody waits for a session that takes nothing any more.
+    pub(crate) fn must_wait(&self, place: Option<Place>, cost: usize) -> bool {
+        self.session.is_open() && !(self.room.is_first(place) && self.has_room(cost))
+    }
+
+    /// Whether a message may be queued by somebody who does not wait.
+    pub(crate) fn may_try(&self, cost: usize) -> bool {
+        !self.session.is_open() || (self.room.is_empty() && self.session.has_room(cost))
+    }
+
+    fn has_room(&self, cost: usize) -> bool {
+        let ready = matches!(self.session.state(), SessionState::Ready { .. });
+        let ahead = self.session.outbox().pending_bytes() + self.line.unwritten;
+        self.session.has_room(cost) && !(ready && ahead >= AHEAD_BYTES_MAX)
+    }
+
+    /// Wakes the first sender in the queue if there is room for it.
+    pub(crate) fn wake_senders(&mut self, wakes: &mut Vec<Waker>) {
+        if let Some(cost) = self.room.first_cost()
+            && (self.has_room(cost) || !self.session.is_open())
+        {
+            self.room.wake_first(wakes);
+        }
     }
 
     /// After a message was queued: the connection that has to write it, or the keeper that has to dial.

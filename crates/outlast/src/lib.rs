@@ -34,6 +34,7 @@ pub use event::{EVENTS_KEPT_MAX, Events, SessionEvent};
 pub use messenger::Messenger;
 pub use options::{ACCEPTED_LIFETIME, CONNECT_WITHIN, ConnectOptions, DRAIN_MAX, SessionOptions};
 pub use receipt::Receipt;
+pub use send::Sending;
 pub use session::Session;
 pub use stats::{Agreed, PeerInfo, Stats, Status};
 

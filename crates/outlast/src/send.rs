@@ -1,19 +1,26 @@
 //! Queueing a message, once there is room.
 
-use crate::core::Core;
+use crate::core::{Core, Locked};
 use crate::error::{SendError, TrySendError};
 use crate::receipt::Receipt;
 use crate::wait::{Place, wake};
 use outlast_msgr2::{Message, SendError as CoreSendError};
 use outlast_session::{MessageId, Payload};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 use tokio::task::coop;
 
-/// Waits for room and queues one message. Until it is ready, the message is not queued; dropping it then drops the
-/// message.
-pub(crate) struct Sending<'a> {
+/// Sends that a task may make before it lets others run, as a multiple of the runtime's own measure, which is meant for
+/// operations that cost far more.
+const SENDS_PER_TURN: u32 = 16;
+
+/// The future of [`crate::Session::send`]: waits for room and queues one message.
+///
+/// Until it is ready, the message is not queued; dropping it then drops the message.
+#[derive(Debug)]
+#[must_use = "a message is queued when its future is awaited"]
+pub struct Sending<'a> {
     core: &'a Arc<Core>,
     message: Option<Message>,
     place: Option<Place>,
@@ -30,72 +37,77 @@ impl<'a> Sending<'a> {
         Self { core, message: Some(message), place: None, is_call: true }
     }
 
-    /// Queues the message if it is its turn and there is room.
-    fn attempt(&mut self, cx: Option<&mut Context<'_>>) -> Poll<Result<MessageId, TrySendError>> {
-        let Some(message) = self.message.take() else { return Poll::Pending };
+    /// Queues the message now or not at all, however much waits to be written.
+    pub(crate) fn now(mut self) -> Result<MessageId, TrySendError> {
         let core = self.core;
-        let mut guard = core.lock();
-        let locked = &mut *guard;
-        let (tid, cost) = (message.tid, message.cost());
-        let turn = locked.room.is_first(self.place);
-        let is_open = locked.session.is_open();
-        let result = if turn || !is_open {
-            locked.session.send(message, core.inner.clock.now())
-        } else {
-            Err(CoreSendError::Full(message))
-        };
-        match result {
-            Ok(id) => {
-                if self.is_call {
-                    locked.calls.note_sent(tid, id);
-                }
-                let ring = locked.ring_for_message();
-                let mut wakes = Vec::new();
-                if let Some(place) = self.place.take() {
-                    // The next in the queue may have room too.
-                    locked.room.leave(place);
-                    locked.room.wake(|cost| locked.session.has_room(cost), &mut wakes);
-                }
-                drop(guard);
-                ring.ring(core);
-                wake(&mut wakes);
-                Poll::Ready(Ok(id))
-            }
-            Err(CoreSendError::Full(message)) => match cx {
-                Some(cx) => {
-                    locked.room.enter(&mut self.place, cost, cx.waker());
-                    drop(guard);
-                    self.message = Some(message);
-                    Poll::Pending
-                }
-                None => Poll::Ready(Err(TrySendError::Full(message))),
-            },
-            Err(CoreSendError::Closed(message)) => Poll::Ready(Err(TrySendError::Closed(message))),
-            Err(CoreSendError::TooLarge(message)) => Poll::Ready(Err(TrySendError::TooLarge(message))),
+        let locked = core.lock();
+        match self.message.take() {
+            Some(message) if locked.may_try(message.cost()) => self.queue(locked, message),
+            Some(message) => Err(TrySendError::Full(message)),
+            None => unreachable!("sent once"),
         }
     }
 
-    /// Queues the message now or not at all.
-    pub(crate) fn now(mut self) -> Result<MessageId, TrySendError> {
-        match self.attempt(None) {
-            Poll::Ready(result) => result,
-            Poll::Pending => unreachable!("only an attempt with a context waits"),
+    /// Queues the message if it is its turn and there is room.
+    pub(crate) fn poll_queued(&mut self, cx: &mut Context<'_>) -> Poll<Result<MessageId, SendError>> {
+        let core = self.core;
+        if core.count_send().is_multiple_of(SENDS_PER_TURN) {
+            ready!(coop::poll_proceed(cx)).made_progress();
         }
+        let Some(cost) = self.message.as_ref().map(Payload::cost) else { return Poll::Pending };
+        let mut guard = core.lock();
+        let locked = &mut *guard;
+        if locked.must_wait(self.place, cost) {
+            locked.room.enter(&mut self.place, cost, cx.waker());
+            return Poll::Pending;
+        }
+        let Some(message) = self.message.take() else { return Poll::Pending };
+        Poll::Ready(match self.queue(guard, message) {
+            Ok(id) => Ok(id),
+            Err(TrySendError::Closed(message)) => Err(SendError::Closed(message)),
+            Err(TrySendError::TooLarge(message)) => Err(SendError::TooLarge(message)),
+            Err(TrySendError::Full(_)) => unreachable!("there was room under the same lock"),
+        })
+    }
+
+    fn queue(
+        &mut self,
+        mut guard: MutexGuard<'_, Locked>,
+        message: Message,
+    ) -> Result<MessageId, TrySendError> {
+        let locked = &mut *guard;
+        let tid = message.tid;
+        let result = locked.session.send(message, locked.seen);
+        let mut wakes = Vec::new();
+        if let Ok(id) = &result
+            && self.is_call
+        {
+            locked.calls.note_sent(tid, *id);
+        }
+        if let Some(place) = self.place.take() {
+            // The next in the queue may have room too.
+            locked.room.leave(place);
+            locked.wake_senders(&mut wakes);
+        }
+        let ring = locked.ring_for_message();
+        drop(guard);
+        ring.ring(self.core);
+        wake(&mut wakes);
+        result.map_err(|error| match error {
+            CoreSendError::Full(message) => TrySendError::Full(message),
+            CoreSendError::Closed(message) => TrySendError::Closed(message),
+            CoreSendError::TooLarge(message) => TrySendError::TooLarge(message),
+        })
     }
 }
 
 impl Future for Sending<'_> {
-    type Output = Result<MessageId, SendError>;
+    type Output = Result<Receipt, SendError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let coop = ready!(coop::poll_proceed(cx));
-        let result = ready!(self.attempt(Some(cx)));
-        coop.made_progress();
-        Poll::Ready(result.map_err(|error| match error {
-            TrySendError::Closed(message) => SendError::Closed(message),
-            TrySendError::TooLarge(message) => SendError::TooLarge(message),
-            TrySendError::Full(_) => unreachable!("waits for room instead"),
-        }))
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let queued = ready!(this.poll_queued(cx));
+        Poll::Ready(queued.map(|id| Receipt::new(Arc::clone(this.core), id)))
     }
 }
 
@@ -104,15 +116,9 @@ impl Drop for Sending<'_> {
         let Some(place) = self.place else { return };
         let mut wakes = Vec::new();
         let mut guard = self.core.lock();
-        let locked = &mut *guard;
-        locked.room.leave(place);
-        locked.room.wake(|cost| locked.session.has_room(cost), &mut wakes);
+        guard.room.leave(place);
+        guard.wake_senders(&mut wakes);
         drop(guard);
         wake(&mut wakes);
     }
-}
-
-pub(crate) async fn send(core: &Arc<Core>, message: Message) -> Result<Receipt, SendError> {
-    let id = Sending::new(core, message).await?;
-    Ok(Receipt::new(Arc::clone(core), id))
 }

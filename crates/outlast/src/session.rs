@@ -1,12 +1,12 @@
 //! A session, as its user holds it.
 
 use crate::core::Core;
-use crate::error::{ConnectError, SendError, TrySendError};
+use crate::error::{ConnectError, TrySendError};
 use crate::event::Events;
 use crate::options::DRAIN_MAX;
 use crate::receipt::Receipt;
 use crate::recv::{self, Receiving};
-use crate::send::{self, Sending};
+use crate::send::Sending;
 use crate::stats::{PeerInfo, Stats, Status};
 use crate::wait::Place;
 use outlast_cephx::{EntityName, Tickets};
@@ -78,8 +78,8 @@ impl Session {
     ///
     /// # Errors
     /// The session is over or closing, or the message too large; it comes back.
-    pub async fn send(&self, message: Message) -> Result<Receipt, SendError> {
-        send::send(&self.core, message).await
+    pub fn send(&self, message: Message) -> Sending<'_> {
+        Sending::new(&self.core, message)
     }
 
     /// Queues a message if there is room for it now and nobody waits for that room.

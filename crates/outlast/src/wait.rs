@@ -100,12 +100,13 @@ impl RoomQueue {
         self.waiting.retain(|s| s.place != place);
     }
 
-    /// Wakes the first in the queue if `has_room` for it.
-    pub(crate) fn wake(&mut self, has_room: impl FnOnce(usize) -> bool, wakes: &mut Vec<Waker>) {
-        if let Some(first) = self.waiting.front_mut()
-            && !first.woken
-            && has_room(first.cost)
-        {
+    /// What the first in the queue needs room for, unless it was woken already.
+    pub(crate) fn first_cost(&self) -> Option<usize> {
+        self.waiting.front().filter(|first| !first.woken).map(|first| first.cost)
+    }
+
+    pub(crate) fn wake_first(&mut self, wakes: &mut Vec<Waker>) {
+        if let Some(first) = self.waiting.front_mut() {
             first.woken = true;
             wakes.push(first.waker.clone());
         }

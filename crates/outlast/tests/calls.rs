@@ -173,3 +173,31 @@ async fn a_call_ends_when_the_server_has_forgotten_it() {
     let _second = Process::serve(Mode::Secure, &keyring, first.address.clone());
     assert_eq!(within(call).await.expect("no panic"), Err(CallError::Lost(Lost::Session(LossReason::Reset))));
 }
+
+#[tokio::test]
+async fn a_call_whose_request_has_arrived_outlasts_an_interruption() {
+    let keyring = keyring();
+    let (server, client) = (
+        server(Mode::Secure, &keyring).build().expect("valid"),
+        client(Mode::Secure, &keyring).build().expect("valid"),
+    );
+    let address = server.listen(loopback()).await.expect("listening");
+    let relay = Relay::new(&address, 6, 1..2, 0).await;
+    let ours = within(client.connect(&[relay.address.clone()], lossless())).await.expect("connected");
+    let theirs = within(server.accept()).await.expect("a session");
+    let call = tokio::spawn({
+        let ours = ours.clone();
+        async move { ours.call(Message::new(1).front("question")).await }
+    });
+    let request = within(theirs.recv()).await.expect("a request");
+    while ours.stats().counters.messages_acked == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    relay.close();
+    let mut events = ours.events();
+    while !matches!(within(events.next()).await, Some(outlast::SessionEvent::AttemptFailed { .. })) {}
+    relay.open();
+    drop(within(theirs.reply(&request, Message::new(1).front("answer"))).await.expect("queued"));
+    let reply = within(call).await.expect("no panic").expect("the session goes on, and so does the call");
+    assert_eq!(&reply.front[..], b"answer");
+}

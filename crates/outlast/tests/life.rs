@@ -318,9 +318,9 @@ async fn what_waits_is_revoked_and_what_arrived_is_not() {
 async fn a_large_message_is_revoked_while_it_is_written() {
     let pair = pair(Mode::Crc).await;
     // Fills the socket and more: what is behind it has not begun.
-    let first = pair.ours.send(numbered(1).data(vec![1; 8 << 20])).await.expect("sent");
-    let second = pair.ours.send(numbered(2).data(vec![2; 8 << 20])).await.expect("sent");
-    let third = pair.ours.send(numbered(3)).await.expect("sent");
+    let first = pair.ours.try_send(numbered(1).data(vec![1; 8 << 20])).expect("sent");
+    let second = pair.ours.try_send(numbered(2).data(vec![2; 8 << 20])).expect("sent");
+    let third = pair.ours.try_send(numbered(3)).expect("sent");
     tokio::task::yield_now().await;
     within(second.revoke()).await.expect("not written yet");
     assert_eq!(number_of(&within(pair.theirs.recv()).await.expect("a message")), 1);
