@@ -13,6 +13,9 @@ use crate::wire::{
 use outlast_session::Instant;
 use subtle::ConstantTimeEq;
 
+/// The highest count of attempts that an acceptor can have seen: Ceph keeps 32 bits of it, and no process dials more often.
+const GLOBAL_SEQ_BELIEVED_MAX: u64 = u32::MAX as u64;
+
 /// The acceptor's decision, kept until `sync` can take it to the session.
 #[derive(Debug)]
 pub(super) enum Reply {
@@ -250,7 +253,10 @@ impl Connection {
             Reply::RetryGlobal(global_seq) => {
                 self.count_retry()?;
                 self.intro.global_seq = global_seq.max(self.intro.global_seq).saturating_add(1);
-                self.events.push_back(ConnectionEvent::RaiseGlobalSeq(self.intro.global_seq));
+                // One acceptor's word must not use up the numbers of the whole process.
+                if self.intro.global_seq <= GLOBAL_SEQ_BELIEVED_MAX {
+                    self.events.push_back(ConnectionEvent::RaiseGlobalSeq(self.intro.global_seq));
+                }
                 let opening = session.take_retry_global(self.id, &self.intro)?;
                 self.introduce(opening)
             }

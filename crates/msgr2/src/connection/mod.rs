@@ -561,8 +561,9 @@ impl StreamChannel for Connection {
         self.out.slices(slices)
     }
 
-    fn handle_written(&mut self, len: usize, _now: Instant) {
+    fn handle_written(&mut self, len: usize, now: Instant) {
         self.out.advance(len);
+        self.liveness.handle_said(now);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -25,6 +25,7 @@ use outlast_session::Instant;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// Sessions that one process keeps at most.
@@ -59,7 +60,6 @@ pub struct EndpointConfig {
 }
 
 /// One process's sessions. See the [module](self) for the contract.
-#[derive(Debug)]
 pub struct Endpoint {
     pub(crate) config: EndpointConfig,
     global_seq: u64,
@@ -67,6 +67,17 @@ pub struct Endpoint {
     pub(crate) keys: BTreeMap<Key, SessionId>,
     pub(crate) by_id: BTreeMap<SessionId, Vec<Key>>,
     rng: StdRng,
+}
+
+/// Without the keys that sessions are found by: cookies are among them.
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("name", &self.config.name)
+            .field("addresses", &self.config.addresses)
+            .field("sessions", &self.by_id.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Endpoint {

@@ -35,6 +35,7 @@ use outlast_session::{
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 /// How a session is recognised when its peer comes back.
@@ -139,7 +140,6 @@ pub enum SendError {
 }
 
 /// One session. See the [module](self) for the contract.
-#[derive(Debug)]
 pub struct Session {
     pub(crate) id: SessionId,
     pub(crate) config: SessionConfig,
@@ -174,6 +174,20 @@ pub struct Session {
     revocations: VecDeque<(MessageId, bool)>,
     pub(crate) counters: Counters,
     rng: StdRng,
+}
+
+/// Without cookies, by which it can be resumed, and without messages.
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("state", &self.state)
+            .field("policy", &self.config.policy)
+            .field("peer", &self.peer)
+            .field("connects", &self.connects)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Session {

@@ -117,3 +117,15 @@ fn clients_without_a_cookie_do_not_get_each_others_sessions() {
         assert_eq!(acceptor.endpoint.sessions(), 1);
     }
 }
+
+/// Who knows both cookies and has a key can resume a session.
+#[test]
+fn cookies_are_not_shown_in_a_log() {
+    let mut acceptor = Acceptor::by_identity(Policy::STATEFUL_SERVER, CLIENT);
+    let client_cookie = 0x1234_5678_9abc_def0;
+    let server_cookie = accepted(acceptor.ident(client_ident(LOWER, 1, client_cookie))).cookie;
+    let shown = format!("{:?} {:?}", acceptor.session, acceptor.endpoint);
+    for cookie in [client_cookie, server_cookie] {
+        assert!(!shown.contains(&cookie.to_string()) && !shown.contains(&format!("{cookie:x}")), "{shown}");
+    }
+}

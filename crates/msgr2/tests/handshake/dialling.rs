@@ -406,3 +406,17 @@ fn the_address_that_a_peer_sees_is_learnt_once_the_peer_has_proven_itself() {
     talk.until(State::Ready);
     assert!(!talk.end.endpoint.addresses().is_blank());
 }
+
+/// The count is the process's: were it at its end, no session could tell its late attempts from its newest.
+#[test]
+fn an_acceptor_cannot_use_up_the_numbers_of_the_process() {
+    let mut talk = reconnecting(0);
+    talk.say(SessionRetryGlobal { global_seq: u64::MAX - 5 });
+    let Control::SessionReconnect(again) = talk.last() else { panic!("a reconnect") };
+    assert_eq!(again.global_seq, u64::MAX - 4, "it gets its way on this connection");
+    talk.say(SessionReconnectOk { msg_seq: 0 });
+    talk.dial_again();
+    talk.until(State::SessionReconnecting);
+    let Control::SessionReconnect(next) = talk.last() else { panic!("a reconnect") };
+    assert!(next.global_seq < 10, "{}", next.global_seq);
+}
