@@ -18,7 +18,7 @@ use outlast_msgr2::{SessionEvent as CoreEvent, SessionState};
 use outlast_net::{Address, Exchange};
 use outlast_session::{Instant, StreamChannel};
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 /// Bytes that may wait to be written on a connection before senders wait too. What is ahead of the socket is only what
 /// keeps it busy: the messages are still in the cache when they are written, and can still be revoked. While there is
 /// no connection, the bounds of the outbox alone count.
-const AHEAD_BYTES_MAX: usize = 128 << 10;
+const AHEAD_BYTES_MAX: usize = 256 << 10;
 
 /// Where a session dials.
 #[derive(Debug, Default)]
@@ -48,7 +48,6 @@ pub(crate) struct Core {
     pub(crate) landing: Arc<Landing>,
     /// The user's handles; with the last one the session closes.
     pub(crate) handles: AtomicUsize,
-    pub(crate) next_tid: AtomicU64,
     sends: AtomicU32,
     locked: Mutex<Locked>,
 }
@@ -139,7 +138,6 @@ impl Core {
             keeper: Notify::new(),
             landing: Arc::default(),
             handles: AtomicUsize::new(0),
-            next_tid: AtomicU64::new(first_tid),
             sends: AtomicU32::new(0),
             locked: Mutex::new(Locked {
                 session,
@@ -150,7 +148,7 @@ impl Core {
                 watchers: WaitList::default(),
                 receipts: Receipts::default(),
                 revocations: Revocations::default(),
-                calls: Calls::default(),
+                calls: Calls::new(first_tid),
                 events: EventLog::default(),
                 away_since: Some(now),
                 last_failure: None,
@@ -164,6 +162,7 @@ impl Core {
         }
     }
 
+    #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, Locked> {
         // A panic under the lock is a bug; the others may find out by themselves whether it harms them.
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
@@ -301,12 +300,12 @@ impl Core {
             CoreEvent::Reset { lost } => {
                 tracing::warn!(session, channel, %peer, address, ?state, lost, "the peer has forgotten the session");
             }
-            CoreEvent::Ended(reason) => match reason {
-                EndReason::Closed | EndReason::PeerClosed => {
-                    tracing::info!(session, channel, %peer, address, ?state, %reason, "session ended");
-                }
-                reason => tracing::error!(session, channel, %peer, address, ?state, %reason, "session ended"),
-            },
+            CoreEvent::Ended(reason @ (EndReason::Closed | EndReason::PeerClosed)) => {
+                tracing::info!(session, channel, %peer, address, ?state, %reason, "session ended");
+            }
+            CoreEvent::Ended(reason) => {
+                tracing::error!(session, channel, %peer, address, ?state, %reason, "session ended");
+            }
             event => tracing::debug!(session, channel, %peer, address, ?state, ?event, "session event"),
         }
     }

@@ -29,6 +29,7 @@ mod wait;
 
 pub use auth::{Auth, generate_key};
 pub use builder::{ACCEPT_QUEUE_MAX, Builder, Profile};
+pub use call::Calling;
 pub use error::{BuildError, CallError, ConnectError, ListenError, Lost, SendError, TrySendError};
 pub use event::{EVENTS_KEPT_MAX, Events, SessionEvent};
 pub use messenger::Messenger;

@@ -6,7 +6,7 @@ use crate::event::Events;
 use crate::options::DRAIN_MAX;
 use crate::receipt::Receipt;
 use crate::recv::{self, Receiving};
-use crate::send::Sending;
+use crate::send::{Sending, try_queue};
 use crate::stats::{PeerInfo, Stats, Status};
 use crate::wait::Place;
 use outlast_cephx::{EntityName, Tickets};
@@ -87,7 +87,7 @@ impl Session {
     /// # Errors
     /// There is no room, the session is over or closing, or the message too large; it comes back.
     pub fn try_send(&self, message: Message) -> Result<Receipt, TrySendError> {
-        let id = Sending::new(&self.core, message).now()?;
+        let id = try_queue(&self.core, message)?;
         Ok(Receipt::new(Arc::clone(&self.core), id))
     }
 
