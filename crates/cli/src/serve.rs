@@ -42,7 +42,7 @@ Ends at Ctrl-C or SIGTERM with exit code 0.";
 #[derive(Debug, Args)]
 #[command(long_about = LONG_HELP, after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
-    /// Where to listen: HOST[:PORT], [IPV6][:PORT] or unix:/PATH; may be given several times. Port 13300 unless said; 0
+    /// Where to listen: `HOST[:PORT]`, `[IPV6][:PORT]` or unix:/PATH; may be given several times. Port 13300 unless said; 0
     /// chooses a free one [default: 0.0.0.0:13300]
     #[arg(long, value_name = "ADDR", value_parser = access::parse_address)]
     listen: Vec<Address>,

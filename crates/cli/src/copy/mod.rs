@@ -58,7 +58,7 @@ Exit codes: 0 all there; 3 some files could not be copied, each is named on stde
 #[derive(Debug, Args)]
 #[command(long_about = LONG_HELP, after_help = EXAMPLES, override_usage = "outlast copy [OPTIONS] SRC... DST")]
 pub(crate) struct CopyArgs {
-    /// What to copy, and where to: SRC... DST, one side of them remote as HOST[:PORT]:PATH
+    /// What to copy, and where to: SRC... DST, one side of them remote as `HOST[:PORT]:PATH`
     #[arg(value_name = "PLACE", num_args = 2.., required = true)]
     places: Vec<OsString>,
     #[command(flatten)]

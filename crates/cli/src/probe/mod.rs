@@ -44,7 +44,7 @@ Exit codes: 0 learnt everything that the credential allows; 1 the peer broke off
 #[derive(Debug, Args)]
 #[command(long_about = LONG_HELP, after_help = EXAMPLES)]
 pub(crate) struct ProbeArgs {
-    /// HOST[:PORT], [IPV6][:PORT], unix:/PATH, or an address with its nonce as Ceph prints it; the port is 3300 unless said
+    /// `HOST[:PORT]`, `[IPV6][:PORT]`, unix:/PATH, or an address with its nonce as Ceph prints it; the port is 3300 unless said
     #[arg(value_name = "ADDR", value_parser = parse_place)]
     address: Place,
     /// Log in with a key from this keyring
