@@ -420,7 +420,10 @@ fn decide_reconnect(
 /// proves, and by its type. Of whom we dialled there may be no name, but a client is not the OSD at its address.
 fn is_peer_of(session: &Session, request: &SessionRequest) -> bool {
     let wanted = session.target.as_ref();
-    let name = session.peer.name.as_ref().or(wanted.and_then(|target| target.name.as_ref()));
+    // A name that was only wished for can be asked of none where nobody proves any: with auth none, two equals that
+    // dial each other by name would refuse each other for ever.
+    let wished = wanted.and_then(|target| target.name.as_ref()).filter(|_| request.name.is_some());
+    let name = session.peer.name.as_ref().or(wished);
     let entity_type = match session.peer.entity_type {
         0 => wanted.and_then(|target| target.entity_type),
         known => Some(known),

@@ -68,3 +68,19 @@ fn a_newcomer_of_another_type_does_not_get_the_session_that_was_opened_to_its_ad
         accepted(acceptor.ident(ident(LOWER, 1, COOKIE)));
     }
 }
+
+/// With auth none there are no names to compare: who was dialled by one may come from the dialled address.
+#[test]
+fn without_proof_a_wished_name_keeps_nobody_out() {
+    for policy in [Policy::LOSSLESS_PEER, Policy::LOSSLESS_PEER_REUSE] {
+        let mut acceptor = Acceptor::by_address(policy);
+        let name = "osd.1".parse().ok();
+        let target = Target { addresses: address(LOWER).into(), entity_type: Some(OSD), name };
+        acceptor.session = Some(acceptor.endpoint.connect(target, SessionConfig::new(policy), NOW));
+        acceptor.newcomer("osd.7");
+        let claim = ClientIdent { global_id: 7, ..ident(LOWER, 1, COOKIE) };
+        assert!(refused(acceptor.ident(claim)), "a name that is proven is compared");
+        acceptor.request.name = None;
+        accepted(acceptor.ident(ident(LOWER, 1, COOKIE)));
+    }
+}
