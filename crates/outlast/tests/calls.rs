@@ -108,7 +108,8 @@ async fn a_request_that_was_not_sent_yet_is_taken_back_with_its_call() {
     let client = client(Mode::Crc, &keyring).build().expect("valid");
     let address = server.listen(loopback()).await.expect("listening");
     let relay = Relay::new(&address, 1, 1..2, 0).await;
-    let ours = within(client.connect(&[relay.address.clone()], lossless())).await.expect("connected");
+    let ours =
+        within(client.connect(std::slice::from_ref(&relay.address), lossless())).await.expect("connected");
     let theirs = within(server.accept()).await.expect("a session");
     relay.close();
     while ours.status() == outlast::Status::Connected {
@@ -161,7 +162,8 @@ async fn a_call_ends_when_the_server_has_forgotten_it() {
     let keyring = keyring();
     let mut first = Process::serve(Mode::Secure, &keyring, loopback());
     let client = client(Mode::Secure, &keyring).build().expect("valid");
-    let ours = within(client.connect(&[first.address.clone()], lossless())).await.expect("connected");
+    let ours =
+        within(client.connect(std::slice::from_ref(&first.address), lossless())).await.expect("connected");
     let call = tokio::spawn({
         let ours = ours.clone();
         async move { ours.call(Message::new(1)).await }
@@ -183,7 +185,8 @@ async fn a_call_whose_request_has_arrived_outlasts_an_interruption() {
     );
     let address = server.listen(loopback()).await.expect("listening");
     let relay = Relay::new(&address, 6, 1..2, 0).await;
-    let ours = within(client.connect(&[relay.address.clone()], lossless())).await.expect("connected");
+    let ours =
+        within(client.connect(std::slice::from_ref(&relay.address), lossless())).await.expect("connected");
     let theirs = within(server.accept()).await.expect("a session");
     let call = tokio::spawn({
         let ours = ours.clone();

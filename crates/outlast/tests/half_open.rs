@@ -3,6 +3,9 @@
 //! The listener runs in a process of its own, this test started once more, so that its memory can be measured as the
 //! system counts it.
 
+// A test of memory and deadlines measures time.
+#![allow(clippy::disallowed_methods)]
+
 use outlast::{
     Address, Auth, ConnectOptions, EntityName, EntityType, Keyring, KeyringEntry, Message, Messenger,
     generate_key,

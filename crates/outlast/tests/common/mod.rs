@@ -84,7 +84,7 @@ pub async fn pair(mode: Mode) -> Pair {
 
 pub async fn pair_of(server: Messenger, client: Messenger, at: Address, options: ConnectOptions) -> Pair {
     let address = server.listen(at).await.expect("listening");
-    let ours = within(client.connect(&[address.clone()], options)).await.expect("connected");
+    let ours = within(client.connect(std::slice::from_ref(&address), options)).await.expect("connected");
     let theirs = within(server.accept()).await.expect("a session");
     Pair { server, client, ours, theirs, address }
 }
