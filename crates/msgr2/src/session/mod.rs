@@ -9,7 +9,7 @@
 //! [`Session::poll_revocation`], [`Session::poll_message`], [`Session::poll_timeout`]; drain them, in this order, after each input and after each
 //! [`crate::Connection`] `sync`.
 //!
-//! All handshake decisions of the dialling end are here ([`handshake`]); those of the accepting end weigh a
+//! All handshake decisions of the dialling end are here (`handshake.rs`); those of the accepting end weigh a
 //! newcomer against the session in [`crate::endpoint`].
 
 mod event;
