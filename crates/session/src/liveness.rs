@@ -9,6 +9,10 @@
 //!
 //! The grace counts from the first heartbeat that was not answered, not from the last word heard: after a machine
 //! slept, the peer is asked before the connection is given up.
+//!
+//! Who only listens says something, too: after an `interval` in which this end said nothing a heartbeat is due. The
+//! peer may be writing one long message to a slow link; our answer to its question stands behind that message, and
+//! comes too late when the message takes longer than `grace`.
 
 use core::time::Duration;
 
@@ -17,7 +21,7 @@ use crate::time::Instant;
 /// How long silence may last.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct LivenessConfig {
-    /// Silence after which the peer is asked, and the time between questions.
+    /// Silence, of the peer or of this end, after which the peer is asked, and the time between questions.
     pub interval: Duration,
     /// How long after the first unanswered question the connection is given up.
     pub grace: Duration,
@@ -60,17 +64,19 @@ enum State {
 pub struct Liveness {
     config: LivenessConfig,
     state: State,
+    said: Instant,
 }
 
 impl Liveness {
     /// Watches a connection that was heard of just now.
     pub const fn new(config: LivenessConfig, now: Instant) -> Self {
-        Self { config, state: State::Hearing { last: now } }
+        Self { config, state: State::Hearing { last: now }, said: now }
     }
 
     /// Never asks and never gives up.
     pub const fn off() -> Self {
-        Self { config: LivenessConfig { interval: Duration::MAX, grace: Duration::MAX }, state: State::Off }
+        let config = LivenessConfig { interval: Duration::MAX, grace: Duration::MAX };
+        Self { config, state: State::Off, said: Instant::from_nanos(0) }
     }
 
     /// The peer gave a sign of life. Which signs count is the dialect's: the answer to a heartbeat proves that both
@@ -82,10 +88,15 @@ impl Liveness {
         }
     }
 
+    /// This end gave a sign of life: some bytes of whatever it writes were taken by the transport.
+    pub const fn handle_said(&mut self, now: Instant) {
+        self.said = now;
+    }
+
     /// When [`Liveness::handle_timeout`] is to be called. `None` when off or dead.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Hearing { last } => Some(last + self.config.interval),
+            State::Hearing { last } => Some(last.min(self.said) + self.config.interval),
             State::Asking { since, asked } => {
                 Some((since + self.config.grace).min(asked + self.config.interval))
             }
@@ -98,6 +109,11 @@ impl Liveness {
         match self.state {
             State::Hearing { last } if now >= last + self.config.interval => {
                 self.state = State::Asking { since: now, asked: now };
+                self.said = now;
+                LivenessAction::SendHeartbeat
+            }
+            State::Hearing { .. } if now >= self.said + self.config.interval => {
+                self.said = now;
                 LivenessAction::SendHeartbeat
             }
             State::Asking { since, .. } if now >= since + self.config.grace => {
@@ -106,6 +122,7 @@ impl Liveness {
             }
             State::Asking { since, asked } if now >= asked + self.config.interval => {
                 self.state = State::Asking { since, asked: now };
+                self.said = now;
                 LivenessAction::SendHeartbeat
             }
             State::Hearing { .. } | State::Asking { .. } | State::Off => LivenessAction::Nothing,
@@ -164,8 +181,24 @@ mod tests {
         let mut liveness = Liveness::new(CONFIG, T0);
         for seconds in 1..100 {
             liveness.handle_heard(at(seconds));
+            liveness.handle_said(at(seconds));
             assert_eq!(liveness.handle_timeout(at(seconds + 4)), LivenessAction::Nothing);
         }
+    }
+
+    #[test]
+    fn who_only_listens_gives_signs_of_life_and_does_not_wait_for_answers() {
+        let mut liveness = Liveness::new(CONFIG, T0);
+        let mut signs = Vec::new();
+        for seconds in 1..=60 {
+            liveness.handle_heard(at(seconds));
+            if liveness.poll_timeout().is_some_and(|due| due <= at(seconds)) {
+                assert_eq!(liveness.handle_timeout(at(seconds)), LivenessAction::SendHeartbeat);
+                liveness.handle_said(at(seconds));
+                signs.push(seconds);
+            }
+        }
+        assert_eq!(signs, [5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60]);
     }
 
     #[test]
@@ -174,6 +207,7 @@ mod tests {
         assert_eq!(liveness.handle_timeout(at(36_000)), LivenessAction::SendHeartbeat);
         assert_eq!(liveness.poll_timeout(), Some(at(36_005)));
         liveness.handle_heard(at(36_001));
+        liveness.handle_said(at(36_001));
         assert_eq!(liveness.poll_timeout(), Some(at(36_006)));
     }
 
