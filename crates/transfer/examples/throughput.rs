@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p outlast-transfer --example throughput -- DIRECTORY [MEGABYTES] [--no-sync]`
 
+#![allow(clippy::disallowed_methods, reason = "it measures")]
+
 use std::path::PathBuf;
 use std::time::Instant;
 

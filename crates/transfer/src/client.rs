@@ -233,16 +233,20 @@ async fn patiently<L: Link, T>(
 /// Waits for the version that both speak; what is left of an earlier conversation on this session is dropped.
 async fn welcome<L: Link>(link: &L) -> Result<u16, TransferError> {
     loop {
-        match Message::decode(link.recv().await?)? {
-            Message::Welcome { version } if (VERSION_MIN..=VERSION_MAX).contains(&version) => {
-                return Ok(version);
-            }
-            Message::Welcome { .. } => {
-                return Err(Violation::Unexpected { name: "Welcome", when: "with that version" }.into());
-            }
-            Message::Refused { copy: 0, refusal } => return Err(TransferError::Refused(refusal)),
-            earlier => tracing::trace!(name = earlier.name(), "of an earlier conversation"),
+        let message = Message::decode(link.recv().await?)?;
+        if let Message::Welcome { version } = message {
+            let ours = (VERSION_MIN..=VERSION_MAX).contains(&version);
+            let when = "with that version";
+            return if ours {
+                Ok(version)
+            } else {
+                Err(Violation::Unexpected { name: "Welcome", when }.into())
+            };
         }
+        if let Message::Refused { copy: 0, refusal } = message {
+            return Err(TransferError::Refused(refusal));
+        }
+        tracing::trace!(name = message.name(), "of an earlier conversation");
     }
 }
 

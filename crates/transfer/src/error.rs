@@ -204,12 +204,10 @@ impl From<std::io::Error> for FileError {
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            FileErrorKind::Io if self.errno != 0 => {
-                write!(f, "{}", std::io::Error::from_raw_os_error(self.errno))
-            }
-            kind => f.write_str(kind.text()),
+        if self.kind == FileErrorKind::Io && self.errno != 0 {
+            return write!(f, "{}", std::io::Error::from_raw_os_error(self.errno));
         }
+        f.write_str(self.kind.text())
     }
 }
 

@@ -57,7 +57,7 @@
 //!   the cause, and the copy goes on.
 //! - **Nothing outside the served folder** is read or written, whatever the client sends and whatever is renamed meanwhile,
 //!   and a server cannot make a client write anything but what was asked for into the place that was named: see
-//!   `src/fs/mod.rs` for how, and for what a person with rights on the server's file system can do.
+//!   [`fs`] for how, and for what a person with rights on the server's file system can do.
 //!
 //! Everything that is bounded is bounded by a constant in [`limits`]. The protocol is described in `PROTOCOL.md`
 //! beside this crate's manifest. Linux only.
@@ -66,7 +66,7 @@ mod claims;
 mod client;
 mod compare;
 pub mod error;
-mod fs;
+pub mod fs;
 mod generate;
 pub mod limits;
 mod link;

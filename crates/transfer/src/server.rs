@@ -90,19 +90,9 @@ impl<L: Link> Server<'_, L> {
         loop {
             let interrupt = match next.take() {
                 Some(interrupt) => interrupt,
-                None => match Message::decode(self.link.recv().await?)? {
-                    Message::Hello { min, max } => Interrupt::Hello { min, max },
-                    Message::Start { copy, request } if self.welcomed && copy > self.last_copy => {
-                        Interrupt::Start { copy, request }
-                    }
-                    // What the client had sent of a copy when it was refused.
-                    message if self.welcomed && message.copy().is_some_and(|c| c <= self.last_copy) => {
-                        continue;
-                    }
-                    message => {
-                        let when = if self.welcomed { "between copies" } else { "before Hello" };
-                        return Err(Violation::Unexpected { name: message.name(), when }.into());
-                    }
+                None => match self.between(Message::decode(self.link.recv().await?)?)? {
+                    Some(interrupt) => interrupt,
+                    None => continue,
                 },
             };
             match interrupt {
@@ -114,6 +104,25 @@ impl<L: Link> Server<'_, L> {
                 Interrupt::Refused => {}
             }
         }
+    }
+
+    /// What a message outside of a copy means; nothing, if it is left over from one.
+    fn between(&self, message: Message) -> Result<Option<Interrupt>, Violation> {
+        if let Message::Hello { min, max } = message {
+            return Ok(Some(Interrupt::Hello { min, max }));
+        }
+        let (name, copy) = (message.name(), message.copy());
+        if !self.welcomed {
+            return Err(Violation::Unexpected { name, when: "before Hello" });
+        }
+        if copy.is_some_and(|copy| copy <= self.last_copy) {
+            // What the client had sent of a copy when it was refused.
+            return Ok(None);
+        }
+        if let Message::Start { copy, request } = message {
+            return Ok(Some(Interrupt::Start { copy, request }));
+        }
+        Err(Violation::Unexpected { name, when: "between copies" })
     }
 
     async fn welcome(&mut self, min: u16, max: u16) -> Result<(), TransferError> {

@@ -1,5 +1,6 @@
 //! Peers that do not keep to the rules, each speaking the protocol by hand: nothing outside the folder is read or written,
 //! nobody hangs, and whoever is honest is told what the other did.
+#![allow(clippy::wildcard_enum_match_arm, reason = "what is not expected fails the test")]
 
 mod common;
 
@@ -10,96 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use common::by_hand::*;
 use common::*;
-use outlast::Session;
 use outlast_transfer::limits::{ENTRIES_IN_FLIGHT_REFUSED, ENTRIES_PER_MESSAGE_MAX, STREAMS_OPEN_MAX};
-use outlast_transfer::name::Name;
-use outlast_transfer::wire::{
-    Answer, Attributes, BundleFile, Entry, Flags, Item, Message, Packet, Place, Request, VERSION_MAX,
-};
-use outlast_transfer::{
-    Direction, Fault, FileErrorKind, Progress, Refusal, ServeOptions, TransferError, Violation, copy,
-};
-
-/// One end that says what it likes.
-struct ByHand(Session);
-
-impl ByHand {
-    async fn say_packet(&self, packet: Packet) {
-        let message = outlast::Message::new(packet.kind).front(packet.front).data(packet.data);
-        drop(within(self.0.send(message)).await.expect("taken"));
-    }
-
-    async fn say(&self, message: Message) {
-        self.say_packet(message.encode()).await;
-    }
-
-    async fn hear(&self) -> Message {
-        let message = within(self.0.recv()).await.expect("a message");
-        let packet = Packet { kind: message.kind, front: message.front, data: message.data };
-        Message::decode(packet).expect("one of ours")
-    }
-
-    async fn hear_answers(&self, count: usize) -> Vec<Answer> {
-        let mut answers = Vec::new();
-        while answers.len() < count {
-            match self.hear().await {
-                Message::Answers { answers: more, .. } => answers.extend(more),
-                Message::Totals { .. } => {}
-                other => panic!("{other:?}"),
-            }
-        }
-        answers
-    }
-
-    async fn hear_breach(&self) -> String {
-        loop {
-            match self.hear().await {
-                Message::Refused { refusal: Refusal::Protocol(text), .. } => return text,
-                Message::Answers { .. } | Message::Totals { .. } | Message::Entries { .. } => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    /// As a client: agrees on a version.
-    async fn hello(&self) {
-        self.say(Message::Hello { min: 1, max: 1 }).await;
-        assert_eq!(self.hear().await, Message::Welcome { version: 1 });
-    }
-
-    /// As a client: begins to upload one thing called `name` to `destination`.
-    async fn start_upload(&self, destination: &str, name: &str) -> Message {
-        self.hello().await;
-        let items = vec![Item { path: name.into(), contents: name.is_empty() }];
-        self.say(Message::Start { copy: 1, request: request(Direction::Upload, destination, items) }).await;
-        self.hear().await
-    }
-
-    async fn entries(&self, entries: Vec<Entry>) {
-        self.say(Message::Entries { copy: 1, entries }).await;
-    }
-}
-
-fn request(direction: Direction, destination: &str, items: Vec<Item>) -> Request {
-    Request { direction, flags: Flags::default(), destination: destination.into(), items }
-}
-
-fn attributes() -> Attributes {
-    Attributes { mode: 0o644, ..Attributes::default() }
-}
-
-fn inside(directory: u64, name: &str) -> Place {
-    Place::In { directory, name: Name::new(name.as_bytes()).expect("a name") }
-}
-
-fn file(id: u64, place: Place, size: u64) -> Entry {
-    Entry::File { id, place, size, attributes: attributes() }
-}
-
-fn directory(id: u64, place: Place) -> Entry {
-    Entry::Directory { id, place, attributes: Attributes { mode: 0o755, ..Attributes::default() } }
-}
+use outlast_transfer::wire::{Answer, BundleFile, Entry, Item, Message, Packet, Place, VERSION_MAX};
+use outlast_transfer::{Direction, Fault, FileErrorKind, Refusal, ServeOptions, TransferError};
 
 /// A served folder with something precious beside it, and a link that leads there.
 fn folder(temp: &TempDir) -> std::path::PathBuf {
@@ -497,124 +413,6 @@ async fn content_that_does_not_match_its_hash_never_gets_its_name() {
     served.end().await.expect("served");
     assert_eq!(listing(&root.join("up")), [Path::new("old")]);
     assert_eq!(fs::read(root.join("up/old")).expect("there"), b"old");
-}
-
-/// What a hostile server does once the copy has begun.
-async fn hostile_server(
-    request: Message,
-    play: impl AsyncFnOnce(&ByHand),
-    client: outlast_transfer::CopyRequest,
-) -> Result<outlast_transfer::Summary, TransferError> {
-    let pair = pair().await;
-    let server = ByHand(pair.theirs.clone());
-    let (ours, progress) = (pair.ours.clone(), Progress::new());
-    let task = tokio::spawn(async move { within(copy(&ours, &client, &progress)).await });
-    assert_eq!(server.hear().await, Message::Hello { min: 1, max: 1 });
-    server.say(Message::Welcome { version: 1 }).await;
-    let start = server.hear().await;
-    assert_eq!(std::mem::discriminant(&start), std::mem::discriminant(&request));
-    server.say(Message::Started { copy: 1 }).await;
-    play(&server).await;
-    within(task).await.expect("no panic")
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_cannot_choose_the_names_that_it_writes_to() {
-    let temp = TempDir::new("server-names");
-    let home = temp.mkdir("home");
-    write(&home.join(".profile"), b"mine");
-    let start = || Message::Start {
-        copy: 1,
-        request: request(Direction::Download, "", vec![Item { path: vec![], contents: true }]),
-    };
-
-    // The one item that was asked for arrives by the name that the client knows; a second one is a breach.
-    let result = hostile_server(
-        start(),
-        async |server: &ByHand| {
-            let files = vec![file(0, Place::Item(0), 4), file(1, Place::Item(1), 4)];
-            server.entries(files).await;
-            server.hear_breach().await;
-        },
-        download("notes", home.clone()),
-    )
-    .await;
-    assert_eq!(result, Err(Violation::UnknownItem(1).into()));
-
-    // An entry beside the item, for which there is no directory.
-    let result = hostile_server(
-        start(),
-        async |server: &ByHand| {
-            server.entries(vec![file(0, Place::Item(0), 4), file(1, inside(0, ".profile"), 4)]).await;
-            server.hear_breach().await;
-        },
-        download("notes", home.clone()),
-    )
-    .await;
-    assert_eq!(result, Err(Violation::UnknownParent { id: 1, parent: 0 }.into()));
-
-    // A link and then something through it.
-    symlink(&home, home.join("notes")).expect("made");
-    let result = hostile_server(
-        start(),
-        async |server: &ByHand| {
-            server.entries(vec![directory(0, Place::Item(0)), file(1, inside(0, ".profile"), 4)]).await;
-            let answers = server.hear_answers(2).await;
-            assert!(answers.iter().all(|a| matches!(a, Answer::Failed { .. })), "{answers:?}");
-            server.entries(vec![Entry::End { id: 0 }]).await;
-            server.say(Message::Finish { copy: 1 }).await;
-            assert_eq!(server.hear().await, Message::Finished { copy: 1 });
-        },
-        download("notes", home.clone()),
-    )
-    .await
-    .expect("a failure of entries");
-    assert_eq!(result.failures.len(), 1);
-    assert_eq!(fs::read(home.join(".profile")).expect("there"), b"mine");
-    assert_eq!(listing(&home), [Path::new(".profile"), Path::new("notes")]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_answers_what_was_not_asked_is_caught() {
-    let plays: [(&str, Vec<Answer>); 5] = [
-        ("done with what was not sent", vec![Answer::Done { id: 0, unchanged: false }]),
-        ("an entry that never was", vec![Answer::Want { id: 9 }]),
-        ("the same file twice", vec![Answer::Want { id: 0 }, Answer::Want { id: 0 }]),
-        ("unknown and done", vec![Answer::Done { id: 3, unchanged: true }]),
-        (
-            "failed twice",
-            vec![
-                Answer::Failed { id: 0, error: FileErrorKind::NoSpace.into() },
-                Answer::Failed { id: 0, error: FileErrorKind::NoSpace.into() },
-            ],
-        ),
-    ];
-    for (what, answers) in plays {
-        let temp = TempDir::new("server-answers");
-        write(&temp.join("src"), b"content");
-        let result = hostile_server(
-            Message::Start {
-                copy: 1,
-                request: request(
-                    Direction::Upload,
-                    "",
-                    vec![Item { path: b"src".to_vec(), contents: false }],
-                ),
-            },
-            async |server: &ByHand| {
-                loop {
-                    if let Message::Entries { .. } = server.hear().await {
-                        break;
-                    }
-                }
-                server.say(Message::Answers { copy: 1, answers: answers.clone() }).await;
-            },
-            upload(temp.join("src"), ""),
-        )
-        .await;
-        let error = result.expect_err(what);
-        assert!(matches!(error, TransferError::Violation(Violation::UnknownEntry { .. })), "{what}: {error}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,25 +27,43 @@ fn parts(directory: &Path) -> Vec<PathBuf> {
     parts
 }
 
-/// Begins a copy and drops everything of both ends once `bytes` are at their destination `to`.
+/// Begins a copy and drops everything of both ends once `bytes` are at their destination `to`. Under load this comes too
+/// late now and then; then what arrived goes, and it is tried again.
 async fn cut_off(root: &Path, request: &CopyRequest, to: &Path, bytes: u64) {
-    let served = serving(root).await;
-    let task = tokio::spawn({
-        let (session, request) = (served.pair.ours.clone(), request.clone());
-        async move { copy(&session, &request, &Progress::new()).await }
-    });
-    within(async {
-        while !to.is_dir() || arrived(to) < bytes {
-            assert!(!task.is_finished(), "over before it was cut");
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    for _ in 0..20 {
+        let before = if to.is_dir() { listing(to) } else { Vec::new() };
+        let served = serving(root).await;
+        let task = tokio::spawn({
+            let (session, request) = (served.pair.ours.clone(), request.clone());
+            async move { copy(&session, &request, &Progress::new()).await }
+        });
+        within(async {
+            while !task.is_finished() && (!to.is_dir() || arrived(to) < bytes) {
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+        })
+        .await;
+        task.abort();
+        served.task.abort();
+        let _ = task.await;
+        served.pair.ours.abort();
+        served.pair.theirs.abort();
+        // The threads finish what they are at; then nobody holds a part any more.
+        until("the end of the threads", || to.is_dir() && parts(to).iter().all(|part| is_free(part))).await;
+        if !parts(to).is_empty() {
+            return;
         }
-    })
-    .await;
-    task.abort();
-    served.task.abort();
-    assert!(task.await.is_err_and(|e| e.is_cancelled()), "cut in the middle");
-    served.pair.ours.abort();
-    served.pair.theirs.abort();
+        for new in listing(to).into_iter().rev().filter(|path| !before.contains(path)) {
+            fs::remove_file(to.join(new)).expect("removed");
+        }
+    }
+    panic!("never in time");
+}
+
+/// Whether nobody writes to a part.
+fn is_free(part: &Path) -> bool {
+    let Ok(file) = fs::File::open(part) else { return false };
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,7 +160,7 @@ async fn a_tree_that_is_cut_off_again_and_again_is_whole_in_the_end() {
         }
         let summary = copy_once(&root, &request).await.expect("the rest");
         assert!(summary.is_complete(), "{:?}", summary.failures);
-        assert!(summary.files_resumed + summary.files_unchanged > 0);
+        assert!(summary.files_resumed > 0 || summary.files_unchanged > 0);
         assert_same(&temp.join("src"), &to.join("tree/src"));
     }
 }

@@ -29,7 +29,7 @@ use tokio::time::{Duration, sleep};
 use self::planner::{Planner, PlannerJob, writer_of};
 use self::tree::{Shared, SinkEvent};
 use self::writer::{Writer, WriterJob};
-use crate::claims::Copying;
+use crate::claims::{Copying, Engine};
 use crate::error::{Side, TransferError, Violation};
 use crate::limits::{ANSWERS_PER_MESSAGE_MAX, COMMIT_FILES_MAX, WRITER_QUEUE_JOBS, WRITERS};
 use crate::link::{Conversation, Ended, Heard, Link, batches};
@@ -65,6 +65,7 @@ pub(crate) async fn run<L: Link>(
     let (events, mut event_queue) = mpsc::unbounded_channel();
     let (deaths, mut died) = mpsc::unbounded_channel();
     let copying = Copying::new();
+    let _engine = Engine(Arc::clone(&copying));
     let shared = Arc::new(Shared {
         events,
         copying: Arc::clone(&copying),

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::tree::{Expected, Shared, SinkDirectory, SinkEvent};
 use super::writer::WriterJob;
+use crate::claims::Copying;
 use crate::error::{FileError, FileErrorKind, Violation};
 use crate::fs::{Directory, Kind, put_link};
 use crate::limits::{DEPTH_MAX, DIRECTORIES_OPEN_REFUSED, ENTRIES_IN_FLIGHT_REFUSED, WRITERS};
@@ -77,6 +78,8 @@ impl Planner {
 
     /// Plans until the queue is closed.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<PlannerJob>) {
+        // Nothing is written before there is a plan, so this is the place to let others finish.
+        Copying::wait_for_those_before();
         while let Some(job) = queue.blocking_recv() {
             if self.shared.is_over() {
                 return;

@@ -202,6 +202,12 @@ impl Expected {
         self.parent.path_of(&self.name)
     }
 
+    /// Whether what stands in its place has its size, time and mode.
+    pub(super) fn is_in_place(&self) -> bool {
+        let wanted = (Kind::File, self.size, self.attributes);
+        self.parent.directory.stat(&self.name).is_ok_and(|m| (m.kind, m.size, m.attributes) == wanted)
+    }
+
     /// Gives the file that stands in its place the mode and time that it shall have.
     pub(super) fn touch(&self) -> Result<(), FileError> {
         let (file, metadata) = self.parent.directory.open_file(&self.name)?;

@@ -114,9 +114,9 @@ impl Writer {
                     Ok(())
                 }
                 WriterJob::Data { id, offset, last, data } => self.data(id, offset, last, &data),
-                WriterJob::Files(files) => {
-                    files.into_iter().try_for_each(|(file, data)| self.whole(file, &data))
-                }
+                WriterJob::Files(files) => files.into_iter().try_for_each(|(file, data)| {
+                    if self.shared.is_over() { Ok(()) } else { self.whole(file, &data) }
+                }),
                 WriterJob::Changed { id, size, attributes } => self.changed(id, size, attributes),
                 WriterJob::Unchanged { id } => self.unchanged(id),
                 WriterJob::GiveUp { id, error } => self.give_up(id, error),
@@ -157,6 +157,11 @@ impl Writer {
                 }
                 // Whatever is the matter with it will show again, or not, when it is made anew.
                 Ok(None) | Err(_) => {}
+            }
+            // An earlier copy that was just ending may have put it in its place while its part was waited for.
+            if file.is_in_place() {
+                self.shared.tally.file_unchanged(file.size);
+                return self.shared.done(id, true);
             }
         }
         self.files.insert(id, State::Expected(file));

@@ -108,7 +108,7 @@ impl Visitor for Counter {
         if let Found::Entry(Entry::File { size, .. }, _) = found {
             self.files += 1;
             self.bytes += size;
-            if self.files % TOTALS_EVERY_FILES == 0 {
+            if self.files.is_multiple_of(TOTALS_EVERY_FILES) {
                 return self.tell(false);
             }
         }

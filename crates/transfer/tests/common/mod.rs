@@ -1,6 +1,8 @@
 //! What the tests have in common: directories of their own, two ends of a session, and a copy over it.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+pub mod by_hand;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
