@@ -161,10 +161,10 @@ fn one_frame(corpora: &mut Corpora, frame: &[u8], shape: &Shape, algorithm: Opti
         corpora.put("header", first);
     } else {
         corpora.put("control", [&frame[..1], first].concat());
-        if frame[0] == Tag::AuthRequest.code() {
-            if let Ok(Control::AuthRequest(request)) = Control::decode(Tag::AuthRequest, first) {
-                corpora.put("cephx_none", &request.payload[..]);
-            }
+        if frame[0] == Tag::AuthRequest.code()
+            && let Ok(Control::AuthRequest(request)) = Control::decode(Tag::AuthRequest, first)
+        {
+            corpora.put("cephx_none", &request.payload[..]);
         }
     }
     // The same lengths, sealed.

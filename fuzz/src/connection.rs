@@ -161,10 +161,10 @@ impl Bench {
 
     fn send(&mut self, len: usize) {
         let message = Message::new(1).front(vec![1; len.min(64)]).data(vec![2; len]);
-        if let Some((id, session)) = self.process.sessions.iter_mut().next_back() {
-            if let Ok(message) = session.send(message, self.process.now) {
-                self.sent.push((*id, message));
-            }
+        if let Some((id, session)) = self.process.sessions.iter_mut().next_back()
+            && let Ok(message) = session.send(message, self.process.now)
+        {
+            self.sent.push((*id, message));
         }
         self.process.drain();
         self.write();

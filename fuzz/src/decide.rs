@@ -98,26 +98,22 @@ impl World {
                 // The latest one, or one before it.
                 let back = usize::from(input.u8() & 7);
                 let now = self.now;
-                if let Some(session) = self.sessions.values_mut().rev().nth(back) {
-                    if let Some(channel) = session.state().channel() {
-                        // Only the end that dials is told to wait.
-                        let wait = match session.state() {
-                            SessionState::Connecting { .. } => ConnectionError::Wait,
-                            _ => ConnectionError::Superseded,
-                        };
-                        let causes = [
-                            ConnectionError::Silent,
-                            wait,
-                            ConnectionError::PeerClosed,
-                            ConnectionError::BlankAddress,
-                            ConnectionError::NoCommonMethod,
-                        ];
-                        session.connection_lost(
-                            channel,
-                            causes[usize::from(operation >> 3) % 5].clone(),
-                            now,
-                        );
-                    }
+                if let Some(session) = self.sessions.values_mut().rev().nth(back)
+                    && let Some(channel) = session.state().channel()
+                {
+                    // Only the end that dials is told to wait.
+                    let wait = match session.state() {
+                        SessionState::Connecting { .. } => ConnectionError::Wait,
+                        _ => ConnectionError::Superseded,
+                    };
+                    let causes = [
+                        ConnectionError::Silent,
+                        wait,
+                        ConnectionError::PeerClosed,
+                        ConnectionError::BlankAddress,
+                        ConnectionError::NoCommonMethod,
+                    ];
+                    session.connection_lost(channel, causes[usize::from(operation >> 3) % 5].clone(), now);
                 }
             }
             5 => {

@@ -17,8 +17,8 @@ const WINDOW_BYTES: usize = 64 << 10;
 const SESSIONS_MAX: usize = 3;
 /// Rounds of fair weather in which everything must have arrived: each lets a deadline pass.
 const SETTLE_ROUNDS: usize = 400;
-/// The wildest policies may replace each other's sessions for ever, but not keep them.
-const CONNECTIONS_MAX: usize = 64;
+/// No operation opens more than a few; who never hears of an end keeps them until its clock says so.
+const CONNECTIONS_MAX: usize = 4 * OPERATIONS_MAX;
 
 /// One direction of a link.
 #[derive(Debug, Default)]

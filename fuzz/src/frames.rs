@@ -19,7 +19,7 @@ pub const LIMITS: Limits = Limits {
     data_bytes_max: 128 << 10,
     read_buffer_bytes: 4 << 10,
 };
-/// The secret of the secure modes: its nonces are about to carry.
+/// The secret of the secure modes: its first counter is about to carry into the next byte.
 const SECRET: [u8; 40] = {
     let mut secret = [7; 40];
     secret[28] = 0xfe;

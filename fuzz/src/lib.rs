@@ -42,7 +42,7 @@ const MESSAGE_MAX: usize = 96 * MIB;
 
 /// All of them.
 pub const TARGETS: [Target; 20] = [
-    target("address", wire::address, 8 * KIB, 8),
+    target("address", wire::address, 8 * KIB, 32),
     target("banner", wire::banner, KIB, 1),
     // Most of it is what the fuzzer's peer says, again and again.
     target("cephx_client", cephx::cephx_client, MIB, 32),

@@ -219,10 +219,10 @@ impl Process {
                 _ => {}
             }
         }
-        if failed.is_none() {
-            if let Some(session) = connection.session().and_then(|id| self.sessions.get_mut(&id)) {
-                failed = connection.sync(session, self.now).err();
-            }
+        if failed.is_none()
+            && let Some(session) = connection.session().and_then(|id| self.sessions.get_mut(&id))
+        {
+            failed = connection.sync(session, self.now).err();
         }
         let failed = failed.or_else(|| connection.poll_end().cloned());
         self.check(channel);

@@ -72,21 +72,22 @@ pub fn session(policy: Policy, matching: Matching) -> SessionConfig {
     }
 }
 
+type Shared = (BTreeMap<EntityName, Key>, Arc<Keyring>, Arc<TicketSecrets>);
+
 /// Keys and secrets take time to make, and are never changed.
-static SHARED: LazyLock<(BTreeMap<EntityName, Key>, Arc<Keyring>, Arc<TicketSecrets>)> =
-    LazyLock::new(|| {
-        let mut rng = StdRng::seed_from_u64(11);
-        let mut keys = BTreeMap::new();
-        let mut keyring = Keyring::new();
-        for name in ["client.a", "osd.1", "osd.2"] {
-            let name: EntityName = name.parse().expect("a good name");
-            let key = Key::generate(KeyType::Aes256k, WALL, &mut rng);
-            keyring.insert(name.clone(), Entry::new(key.clone()));
-            keys.insert(name, key);
-        }
-        let secrets = TicketSecrets::generate(KeyType::Aes256k, ServiceMask::NONE, WALL, &mut rng);
-        (keys, Arc::new(keyring), Arc::new(secrets))
-    });
+static SHARED: LazyLock<Shared> = LazyLock::new(|| {
+    let mut rng = StdRng::seed_from_u64(11);
+    let mut keys = BTreeMap::new();
+    let mut keyring = Keyring::new();
+    for name in ["client.a", "osd.1", "osd.2"] {
+        let name: EntityName = name.parse().expect("a good name");
+        let key = Key::generate(KeyType::Aes256k, WALL, &mut rng);
+        keyring.insert(name.clone(), Entry::new(key.clone()));
+        keys.insert(name, key);
+    }
+    let secrets = TicketSecrets::generate(KeyType::Aes256k, ServiceMask::NONE, WALL, &mut rng);
+    (keys, Arc::new(keyring), Arc::new(secrets))
+});
 
 /// A process of this name; `listens` has the number of its place.
 #[must_use]

@@ -14,13 +14,10 @@ pub fn transfer(data: &[u8]) {
     let again = message.clone().encode();
     assert_eq!(Message::decode(again.clone()).as_ref(), Ok(&message), "decoded again");
     // Text for a terminal is cleaned, and errors that nobody knows are one error.
-    let one_form = match message {
-        Message::Refused { .. }
-        | Message::GiveUp { .. }
-        | Message::Report { .. }
-        | Message::Answers { .. } => false,
-        _ => true,
-    };
+    let one_form = !matches!(
+        message,
+        Message::Refused { .. } | Message::GiveUp { .. } | Message::Report { .. } | Message::Answers { .. }
+    );
     if one_form {
         assert_eq!(again, packet, "encoded again");
     }

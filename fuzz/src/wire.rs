@@ -27,7 +27,7 @@ pub fn address(data: &[u8]) {
             let mut legacy = Vec::new();
             address.encode_legacy(&mut legacy);
             let old = EntityAddr::decode(&mut Reader::new(&legacy)).expect("our own legacy encoding");
-            assert_eq!((old.nonce, old.sockaddr), (address.nonce, address.sockaddr));
+            assert_eq!((old.nonce, old.socket_addr()), (address.nonce, address.socket_addr()));
             let _ = (address.to_string(), address.socket_addr(), address.ip());
         }
         1 => {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// No input is longer: long ones are slow to fuzz, and big in a repository.
 const INPUT_BYTES_MAX: u64 = 64 << 10;
 /// No corpus has more: `cargo fuzz cmin` keeps those that matter.
-const INPUTS_MAX: usize = 400;
+const INPUTS_MAX: usize = 500;
 
 fn inputs(target: &str) -> Vec<PathBuf> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
