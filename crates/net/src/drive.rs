@@ -5,7 +5,7 @@ use outlast_session::{Instant, StreamChannel};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::Sleep;
 
@@ -15,6 +15,8 @@ use tokio::time::Sleep;
 pub const READ_BYTES_PER_TURN: usize = 128 << 10;
 /// Slices that one system call writes at most. More than 64 bring no gain that can be measured.
 const SLICES_MAX: usize = 64;
+/// Tried first.
+const SLICES_FEW: usize = 4;
 /// Turns that a connection takes before other tasks have theirs.
 const TURNS_MAX: usize = 32;
 /// How long a connection that ended in order waits for the peer to close too. A socket closed with unread bytes sends
@@ -75,7 +77,8 @@ where
     H: Host<C>,
 {
     let mut timer = pin!(tokio::time::sleep(crate::CLOCK_CHECK_MAX));
-    let mut turn = Turn { socket: &mut socket, channel, host, clock, armed: None };
+    let deadline = channel.poll_timeout();
+    let mut turn = Turn { socket: &mut socket, channel, host, clock, deadline, armed: None };
     let (end, orderly) = poll_fn(|cx| turn.poll(cx, timer.as_mut())).await;
     if orderly {
         // The peer closes when it has read our last word, and that closes this end too.
@@ -89,9 +92,17 @@ struct Turn<'a, C, H> {
     channel: &'a mut C,
     host: &'a mut H,
     clock: &'a Clock,
+    /// What the channel said at the end of the last turn.
+    deadline: Option<Instant>,
     /// What the runtime's timer is set to. It is moved only to an earlier time: deadlines move on with every message,
     /// and a timer that runs out too early costs less than one that is set anew each time.
-    armed: Option<Instant>,
+    armed: Option<Armed>,
+}
+
+struct Armed {
+    at: Instant,
+    /// Whom the timer wakes.
+    waker: Waker,
 }
 
 /// Why the loop ends.
@@ -144,21 +155,32 @@ impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
                 After::Others => break,
                 After::Sleep => {}
             }
-            let Some(deadline) = self.channel.poll_timeout() else { return Poll::Pending };
-            if self.armed.is_none_or(|armed| deadline < armed || armed <= now) {
-                timer.as_mut().reset(self.clock.timer(deadline, now));
-                self.armed = Some(deadline.min(now + crate::CLOCK_CHECK_MAX));
+            if self.sleep(cx, now, timer.as_mut()).is_pending() {
+                return Poll::Pending;
             }
-            ready!(timer.as_mut().poll(cx));
-            self.armed = None;
         }
         // There is more to do; the others first.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
+    /// Sets the timer. Ready if its time has come meanwhile.
+    fn sleep(&mut self, cx: &mut Context<'_>, now: Instant, mut timer: Pin<&mut Sleep>) -> Poll<()> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let early = self.armed.as_ref().is_some_and(|armed| {
+            armed.at <= deadline && armed.at > now && armed.waker.will_wake(cx.waker()) && !timer.is_elapsed()
+        });
+        if early {
+            return Poll::Pending;
+        }
+        timer.as_mut().reset(self.clock.timer(deadline, now));
+        let at = deadline.min(now + crate::CLOCK_CHECK_MAX);
+        self.armed = Some(Armed { at, waker: cx.waker().clone() });
+        timer.poll(cx)
+    }
+
     fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<After, Stop<C::Error>> {
-        if self.channel.poll_timeout().is_some_and(|deadline| deadline <= now) {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.channel.handle_timeout(now).map_err(Stop::Channel)?;
         }
         let read = self.read(cx, now).map_err(Stop::Channel)?;
@@ -169,6 +191,7 @@ impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
             Read::End(Some(error)) => return Err(Stop::Socket(error)),
         }
         let all_written = self.write(cx, now)?;
+        self.deadline = self.channel.poll_timeout();
         let reads_again = matches!(read, Read::Paused) && !self.channel.poll_read().is_empty();
         Ok(if matches!(read, Read::Some) {
             After::Others
@@ -202,12 +225,19 @@ impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
     /// Whether everything was written.
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Stop<C::Error>> {
         loop {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = self.channel.poll_write(&mut slices);
-            if count == 0 {
+            // Most often there is nothing, or one small message, and a large array costs more than to ask twice.
+            let mut few = [IoSlice::new(&[]); SLICES_FEW];
+            let count = self.channel.poll_write(&mut few);
+            let written = if count == 0 {
                 return Ok(true);
-            }
-            match self.socket.poll_write(cx, &slices[..count]) {
+            } else if count < SLICES_FEW {
+                self.socket.poll_write(cx, &few[..count])
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let count = self.channel.poll_write(&mut slices);
+                self.socket.poll_write(cx, &slices[..count])
+            };
+            match written {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(0)) => return Err(Stop::Socket(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(len)) => self.channel.handle_written(len, now),
