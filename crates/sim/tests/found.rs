@@ -94,3 +94,37 @@ fn a_message_that_is_still_coming_in_counts_against_the_inbound_bounds() {
     assert!(world.run_until(LONG, |w| w.process(server).delivered.len() == 5));
     assert_eq!(fronts(&world, server), [0, 1, 2, 3, 4]);
 }
+
+#[test]
+fn two_ends_that_do_not_listen_wait_without_a_timer_that_runs_hot() {
+    let inbound = ThrottleLimits { messages_max: 1, bytes_max: 1000 };
+    let slow = |policy| SessionConfig { inbound, ..ours(policy) };
+    let mut world = World::new(4);
+    world.weather.window_bytes = 2000;
+    let accepted = slow(Policy::STATEFUL_SERVER);
+    let server = world.start(process("mon.1", Some(address(1)), accepted, Security::Crc));
+    let opened = slow(Policy::LOSSLESS_CLIENT);
+    let client = world.start(process("client.a", None, opened.clone(), Security::Crc));
+    let session = world.connect(client, server, opened);
+    assert!(world.run_until(LONG, |w| w.session(client, session).connects() == 1));
+    assert!(world.run_until(LONG, |w| !w.live_sessions(server).is_empty()));
+    let accepted = world.live_sessions(server)[0];
+    world.process_mut(client).takes_messages = false;
+    world.process_mut(server).takes_messages = false;
+    for number in 0..10 {
+        let large = |n| numbered(n).data(vec![7; 20_000]);
+        world.send(client, session, large(number)).unwrap();
+        world.send(server, accepted, large(number)).unwrap();
+    }
+    let (begin, before) = (world.now, world.steps());
+    assert!(!world.run_until(LONG, |w| w.steps() > before + 10_000), "time stands still");
+    assert!(world.now.saturating_since(begin) >= LONG);
+    for id in [client, server] {
+        world.process_mut(id).takes_messages = true;
+        world.drain(id);
+    }
+    let all = |w: &World| [client, server].iter().all(|p| w.process(*p).delivered.len() == 10);
+    assert!(world.run_until(LONG, all));
+    assert_eq!(fronts(&world, client), (0..10).collect::<Vec<_>>());
+    assert_eq!(fronts(&world, server), (0..10).collect::<Vec<_>>());
+}

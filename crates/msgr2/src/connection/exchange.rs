@@ -83,6 +83,8 @@ impl Connection {
         {
             self.written_then = written;
             self.liveness.handle_heard(now);
+            // The question may be waiting already: its time has passed all the same, or the timer would ask again at once.
+            self.liveness.handle_said(now);
             return self.ask_for_life(now);
         }
         match self.liveness.handle_timeout(now) {
