@@ -467,6 +467,13 @@ impl Run {
     fn revoke(&mut self) {
         let Some((process, session)) = self.any_session() else { return };
         let who = party(process, self.world.process(process).incarnation, session);
+        if self.scenario.payload_max > 30_000 && self.one_in(2) {
+            // Large enough to be caught while it is written.
+            for _ in 0..self.scenario.rng.random_range(1..4) {
+                let len = self.scenario.rng.random_range(16_000..30_000);
+                self.send(process, session, KIND_PLAIN, len);
+            }
+        }
         let open = self.watch().open_receipts(who);
         if open.is_empty() {
             return;

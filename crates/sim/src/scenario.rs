@@ -210,7 +210,7 @@ impl Scenario {
         let revision_0 = !on_wire && one_in(&mut rng, 8);
         let compression = !on_wire && one_in(&mut rng, 5);
         let algorithm = pick(&mut rng, &Algorithm::ALL);
-        let spare = one_in(&mut rng, 3).then(|| u64::MAX - rng.random_range(400..1500));
+        let spare = one_in(&mut rng, 3).then(|| u64::MAX - rng.random_range(250..700));
         let mut processes = Vec::new();
         let mut lines = Vec::new();
         let mut add = |name: &str, listens: bool, accepted: &SessionConfig, rng: &mut StdRng| {

@@ -367,8 +367,9 @@ fn attempts_that_fail_one_frame_later_each_time_end_well() {
     });
     stage.settle();
     let (a, b) = (stage.seen(stage.a), stage.seen(stage.b));
-    // Twelve faults each time; the two HELLOs cross, so that one attempt meets both.
-    assert_eq!((a.dialled, b.accepted), (1 + 11 + 1 + 11, 24));
+    // Twelve faults each time; the two HELLOs may cross, so that one attempt meets both.
+    let attempts = (1 + 11) + (1 + 11)..=(1 + 12) + (1 + 12);
+    assert!(a.dialled == b.accepted && attempts.contains(&a.dialled), "{} {}", a.dialled, b.accepted);
     assert_eq!(a.said, "ident ident ident reconnect reconnect reconnect");
     assert_eq!(b.said, "server_ident server_ident reconnect_ok reconnect_ok");
     assert_eq!((a.ready, a.replayed, a.resets, b.dropped, b.got), (2, 1, 0, 0, vec![0, 1]));
