@@ -1,6 +1,7 @@
 //! Opening a connection.
 
 use crate::Address;
+use crate::path::departure;
 use crate::socket::{LOCAL_BUFFER_BYTES, Socket};
 use std::collections::VecDeque;
 use std::io;
@@ -133,7 +134,12 @@ async fn open_tcp(to: SocketAddr) -> io::Result<Socket> {
         socket.set_recv_buffer_size(bytes)?;
         socket.set_send_buffer_size(bytes)?;
     }
-    Socket::tcp(socket.connect(to).await?)
+    let stream = tokio::select! {
+        stream = socket.connect(to) => stream?,
+        // Whatever was answered would be answered to an address that is gone.
+        error = departure(to) => return Err(error),
+    };
+    Socket::dialled(stream)
 }
 
 #[cfg(test)]

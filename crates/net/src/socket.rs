@@ -1,11 +1,13 @@
 //! A connected socket of either kind, and how its buffers are set.
 
 use crate::Address;
+use crate::path::PathWatch;
 use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -22,13 +24,57 @@ pub const NOT_SENT_BYTES_MAX: u32 = 256 << 10;
 #[derive(Debug)]
 pub enum Socket {
     /// TCP over IPv4 or IPv6.
-    Tcp(TcpStream),
+    Tcp(Tcp),
     /// A Unix socket.
     Unix(UnixStream),
 }
 
+/// A TCP connection: a [`TcpStream`], and, if this end has dialled it, what it takes to notice that this machine has
+/// moved to another network since. Reading then fails with [`io::ErrorKind::AddrNotAvailable`].
+#[derive(Debug)]
+pub struct Tcp {
+    stream: TcpStream,
+    watch: Option<PathWatch>,
+}
+
+impl Deref for Tcp {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl DerefMut for Tcp {
+    fn deref_mut(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+}
+
+impl Tcp {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        match (&mut self.watch, read.is_pending()) {
+            (Some(watch), true) => Poll::Ready(Err(ready!(watch.poll(cx)))),
+            (Some(watch), false) => {
+                watch.handle_read();
+                read
+            }
+            (None, _) => read,
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        if let (Some(watch), Poll::Ready(Ok(_))) = (&mut self.watch, &written) {
+            watch.handle_written(cx);
+        }
+        written
+    }
+}
+
 impl Socket {
-    /// A TCP socket set up for messages: no delay, buffers as the constants of this crate say.
+    /// A TCP connection that came in, set up for messages: no delay, buffers as the constants of this crate say.
     pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let (ours, theirs) = (stream.local_addr()?, stream.peer_addr()?);
@@ -40,7 +86,17 @@ impl Socket {
         } else {
             limit_unsent(&socket);
         }
-        Ok(Self::Tcp(stream))
+        Ok(Self::Tcp(Tcp { stream, watch: None }))
+    }
+
+    /// One that this end has dialled.
+    pub(crate) fn dialled(stream: TcpStream) -> io::Result<Self> {
+        let watch = PathWatch::new(stream.local_addr()?.ip(), stream.peer_addr()?);
+        let mut socket = Self::tcp(stream)?;
+        if let Self::Tcp(tcp) = &mut socket {
+            tcp.watch = Some(watch);
+        }
+        Ok(socket)
     }
 
     pub(crate) fn unix(stream: UnixStream) -> io::Result<Self> {
@@ -66,7 +122,7 @@ impl Socket {
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         let read = match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Tcp(tcp) => tcp.poll_read(cx, &mut buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
         };
         read.map_ok(|()| buffer.filled().len())
@@ -79,7 +135,7 @@ impl Socket {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tcp(tcp) => tcp.poll_write(cx, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
@@ -87,7 +143,7 @@ impl Socket {
     /// Tells the peer that nothing more comes.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tcp(tcp) => Pin::new(&mut tcp.stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
