@@ -85,11 +85,11 @@ const TIME_SECONDS_SPAN: u64 = 640_000_000;
 /// Of the bytes, the part of each class: the size of its files, from and to (exclusive), and its share of a
 /// thousand. What is left becomes one file more.
 const CLASSES: [(u64, u64, u64); 5] = [
-    (1, 4 << 10, 2),
-    (4 << 10, 64 << 10, 28),
-    (64 << 10, 1 << 20, 170),
+    (1, 4 << 10, 1),
+    (4 << 10, 64 << 10, 12),
+    (64 << 10, 1 << 20, 120),
     (1 << 20, 16 << 20, 350),
-    (16 << 20, 96 << 20, 450),
+    (16 << 20, 96 << 20, 517),
 ];
 
 /// Files of the smallest class that one directory holds on average.
