@@ -4,9 +4,8 @@ use crate::{Clock, Socket};
 use outlast_session::{Instant, StreamChannel};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::Sleep;
 
@@ -18,6 +17,10 @@ pub const READ_BYTES_PER_TURN: usize = 128 << 10;
 const SLICES_MAX: usize = 64;
 /// Tried first.
 const SLICES_FEW: usize = 4;
+/// A deadline nearer than this is most often that of an acknowledgement which the answer to what came in will carry.
+/// The timer is set only when there was no answer at once: a timer that is about to run out costs the system more,
+/// each time that the process sleeps, than a turn of this loop.
+const DEADLINE_NEAR: Duration = Duration::from_millis(50);
 /// Turns that a connection takes before other tasks have theirs.
 const TURNS_MAX: usize = 32;
 /// How long a connection that ended in order waits for the peer to close too. A socket closed with unread bytes sends
@@ -60,52 +63,55 @@ pub struct DriveEnd<E> {
     pub socket: Option<io::Error>,
 }
 
-/// One connection, and what it takes to run it.
-///
-/// It is run by one task, [`drive`]. Another task that has just given the session something may [`Driver::push`] it out
-/// itself, when the connection's task sleeps: that saves waking it, and half of what a small message costs.
-#[derive(Debug)]
-pub struct Driver<C: StreamChannel, H> {
-    socket: Socket,
-    channel: C,
-    host: H,
-    clock: Clock,
-    timer: Pin<Box<Sleep>>,
-    /// What the channel said at the end of the last turn.
-    deadline: Option<Instant>,
-    /// What the runtime's timer is set to. It is moved only to an earlier time: deadlines move on with every message,
-    /// and a timer that runs out too early costs less than one that is set anew each time.
-    armed: Option<Instant>,
-    /// The connection's task; the socket and the timer wake it.
-    task: Option<Waker>,
-    /// A push has met the end; the connection's task will tell.
-    stopped: Option<Stop<C::Error>>,
-}
-
 /// Runs one connection until it ends.
 ///
 /// One turn is: the timer, if it has run out; reading until nothing is left or [`READ_BYTES_PER_TURN`] came;
 /// [`Host::exchange`]; writing until nothing is left or the socket is full. Turns repeat while there is work, with
 /// other tasks in between, then the task sleeps until the socket, the timer or the host's waker.
 ///
-/// Dropping the driver closes the connection. The channel is then as if the line had been cut.
-pub async fn drive<C, H>(driver: &Mutex<Driver<C, H>>) -> DriveEnd<C::Error>
+/// Dropping the future closes the connection. The channel is then as if the line had been cut.
+pub async fn drive<C, H>(
+    mut socket: Socket,
+    channel: &mut C,
+    host: &mut H,
+    clock: &Clock,
+) -> DriveEnd<C::Error>
 where
     C: StreamChannel,
     H: Host<C>,
 {
-    let lock = || driver.lock().unwrap_or_else(PoisonError::into_inner);
-    let (end, orderly) = poll_fn(|cx| lock().poll(cx)).await;
+    let mut timer = pin!(tokio::time::sleep(crate::CLOCK_CHECK_MAX));
+    let deadline = channel.poll_timeout();
+    let mut turn = Turn { socket: &mut socket, channel, host, clock, deadline, armed: None, hesitated: false };
+    let (end, orderly) = poll_fn(|cx| turn.poll(cx, timer.as_mut())).await;
     if orderly {
         // The peer closes when it has read our last word, and that closes this end too.
-        let mut linger = Linger::default();
-        let _ = tokio::time::timeout(LINGER_MAX, poll_fn(|cx| linger.poll(&mut lock().socket, cx))).await;
+        let _ = tokio::time::timeout(LINGER_MAX, linger(&mut socket)).await;
     }
     end
 }
 
+struct Turn<'a, C, H> {
+    socket: &'a mut Socket,
+    channel: &'a mut C,
+    host: &'a mut H,
+    clock: &'a Clock,
+    /// What the channel said at the end of the last turn.
+    deadline: Option<Instant>,
+    /// What the runtime's timer is set to. It is moved only to an earlier time: deadlines move on with every message,
+    /// and a timer that runs out too early costs less than one that is set anew each time.
+    armed: Option<Armed>,
+    /// Others were let run before the timer is set.
+    hesitated: bool,
+}
+
+struct Armed {
+    at: Instant,
+    /// Whom the timer wakes.
+    waker: Waker,
+}
+
 /// Why the loop ends.
-#[derive(Debug)]
 enum Stop<E> {
     Channel(E),
     /// The peer closed its direction.
@@ -123,6 +129,16 @@ enum After {
     Sleep,
 }
 
+/// How the connection comes to rest.
+enum Sleeps {
+    /// The timer is set.
+    Well,
+    /// The deadline is near, and may be gone once those have run for whom something came in.
+    OnceOthersRan,
+    /// The time has come meanwhile.
+    Not,
+}
+
 /// How far reading came.
 enum Read {
     /// Until there was nothing left.
@@ -135,63 +151,11 @@ enum Read {
     End(Option<io::Error>),
 }
 
-impl<C: StreamChannel, H: Host<C>> Driver<C, H> {
-    /// A connection that is not driven yet. To be called within a tokio runtime.
-    #[must_use]
-    pub fn new(socket: Socket, channel: C, host: H, clock: Clock) -> Self {
-        let timer = Box::pin(tokio::time::sleep(crate::CLOCK_CHECK_MAX));
-        let deadline = channel.poll_timeout();
-        Self { socket, channel, host, clock, timer, deadline, armed: None, task: None, stopped: None }
-    }
-
-    /// The channel.
-    #[must_use]
-    pub const fn channel(&self) -> &C {
-        &self.channel
-    }
-
-    /// The host.
-    #[must_use]
-    pub const fn host(&self) -> &H {
-        &self.host
-    }
-
-    /// Half a turn, in the caller's task: lets the channel meet its session and writes what came of it, as far as the
-    /// socket takes it. Whatever remains is the connection's task's, which is woken for it.
-    pub fn push(&mut self) {
-        let Some(task) = self.task.clone() else { return };
-        if self.stopped.is_some() {
-            return;
-        }
-        let now = self.clock.now();
-        let mut cx = Context::from_waker(&task);
-        let exchange = self.host.exchange(&mut self.channel, now, &task).map_err(Stop::Channel);
-        let pushed = exchange.and_then(|exchange| Ok((exchange, self.write(&mut cx, now)?)));
-        self.deadline = self.channel.poll_timeout();
-        let remains = match pushed {
-            Ok((exchange, all_written)) => exchange == Exchange::More && all_written,
-            Err(stop) => {
-                self.stopped = Some(stop);
-                true
-            }
-        };
-        if remains || self.wants_timer() || self.host.finished(&mut self.channel).is_some() {
-            task.wake();
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(DriveEnd<C::Error>, bool)> {
-        match &mut self.task {
-            Some(known) if known.will_wake(cx.waker()) => {}
-            known => {
-                *known = Some(cx.waker().clone());
-                // The timer is to wake this one.
-                self.armed = None;
-            }
-        }
+impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
+    fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<(DriveEnd<C::Error>, bool)> {
         for _ in 0..TURNS_MAX {
             let now = self.clock.now();
-            let after = match self.stopped.take().map_or_else(|| self.turn(cx, now), Err) {
+            let after = match self.turn(cx, now) {
                 Ok(after) => after,
                 Err(stop) => {
                     // A last word to the peer, if the socket takes it at once.
@@ -199,7 +163,7 @@ impl<C: StreamChannel, H: Host<C>> Driver<C, H> {
                     return Poll::Ready((self.end(stop, now), false));
                 }
             };
-            if let Some(error) = self.host.finished(&mut self.channel) {
+            if let Some(error) = self.host.finished(self.channel) {
                 return Poll::Ready((DriveEnd { error, socket: None }, true));
             }
             match after {
@@ -207,8 +171,10 @@ impl<C: StreamChannel, H: Host<C>> Driver<C, H> {
                 After::Others => break,
                 After::Sleep => {}
             }
-            if self.sleep(cx, now).is_pending() {
-                return Poll::Pending;
+            match self.sleep(cx, now, timer.as_mut()) {
+                Sleeps::Well => return Poll::Pending,
+                Sleeps::OnceOthersRan => break,
+                Sleeps::Not => {}
             }
         }
         // There is more to do; the others first.
@@ -216,21 +182,25 @@ impl<C: StreamChannel, H: Host<C>> Driver<C, H> {
         Poll::Pending
     }
 
-    /// Whether the timer would come too late.
-    fn wants_timer(&self) -> bool {
-        self.deadline.is_some_and(|deadline| self.armed.is_none_or(|armed| deadline < armed))
-    }
-
-    /// Sets the timer. Ready if its time has come meanwhile.
-    fn sleep(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        let Some(deadline) = self.deadline else { return Poll::Pending };
-        let runs = self.armed.is_some_and(|armed| armed > now) && !self.timer.is_elapsed();
-        if runs && !self.wants_timer() {
-            return Poll::Pending;
+    /// Sets the timer.
+    fn sleep(&mut self, cx: &mut Context<'_>, now: Instant, mut timer: Pin<&mut Sleep>) -> Sleeps {
+        let Some(deadline) = self.deadline else { return Sleeps::Well };
+        let set = self.armed.as_ref().is_some_and(|armed| {
+            armed.at <= deadline && armed.at > now && armed.waker.will_wake(cx.waker()) && !timer.is_elapsed()
+        });
+        let near = deadline < now + DEADLINE_NEAR;
+        let hesitates = near && !set && !self.hesitated;
+        self.hesitated = hesitates;
+        if set {
+            return Sleeps::Well;
         }
-        self.timer.as_mut().reset(self.clock.timer(deadline, now));
-        self.armed = Some(deadline.min(now + crate::CLOCK_CHECK_MAX));
-        self.timer.as_mut().poll(cx)
+        if hesitates {
+            return Sleeps::OnceOthersRan;
+        }
+        timer.as_mut().reset(self.clock.timer(deadline, now));
+        let at = deadline.min(now + crate::CLOCK_CHECK_MAX);
+        self.armed = Some(Armed { at, waker: cx.waker().clone() });
+        if timer.poll(cx).is_pending() { Sleeps::Well } else { Sleeps::Not }
     }
 
     fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<After, Stop<C::Error>> {
@@ -238,7 +208,7 @@ impl<C: StreamChannel, H: Host<C>> Driver<C, H> {
             self.channel.handle_timeout(now).map_err(Stop::Channel)?;
         }
         let read = self.read(cx, now).map_err(Stop::Channel)?;
-        let exchange = self.host.exchange(&mut self.channel, now, cx.waker()).map_err(Stop::Channel)?;
+        let exchange = self.host.exchange(self.channel, now, cx.waker()).map_err(Stop::Channel)?;
         match read {
             Read::All | Read::Paused | Read::Some => {}
             Read::End(None) => return Err(Stop::Eof),
@@ -309,26 +279,16 @@ impl<C: StreamChannel, H: Host<C>> Driver<C, H> {
     }
 }
 
-/// Says that nothing more comes and reads until the peer has said so too.
-#[derive(Default)]
-struct Linger {
-    shut: bool,
-    thrown_away: usize,
-}
-
-impl Linger {
-    fn poll(&mut self, socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.shut {
-            ready!(socket.poll_shutdown(cx))?;
-            self.shut = true;
+async fn linger(socket: &mut Socket) -> io::Result<()> {
+    poll_fn(|cx| socket.poll_shutdown(cx)).await?;
+    let mut thrown_away = 0;
+    // Not in the future itself, which every connection holds from its beginning.
+    let mut buffer = vec![0; 2048];
+    while thrown_away < LINGER_BYTES_MAX {
+        match poll_fn(|cx| socket.poll_read(cx, &mut buffer)).await? {
+            0 => break,
+            len => thrown_away += len,
         }
-        let mut buffer = [0; 2048];
-        while self.thrown_away < LINGER_BYTES_MAX {
-            match ready!(socket.poll_read(cx, &mut buffer))? {
-                0 => break,
-                len => self.thrown_away += len,
-            }
-        }
-        Poll::Ready(Ok(()))
     }
+    Ok(())
 }

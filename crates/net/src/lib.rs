@@ -8,7 +8,7 @@
 //! - [`Clock`]: what time it is for the pure crates, counting the time that the machine slept.
 //! - [`Address`], [`connect`], [`Listener`]: TCP over IPv4 and IPv6, and Unix sockets.
 //!   A connection that was dialled ends when this machine has moved to another network ([`Tcp`]).
-//! - [`drive`]: the loop of one connection ([`Driver`]), and [`Host`], what its owner contributes.
+//! - [`drive`]: the loop of one connection, and [`Host`], what its owner contributes.
 //! - [`HalfOpen`]: a bound on connections that have not said yet who they are.
 //!
 //! A driver for datagrams and one for RDMA will stand beside [`drive`]; nothing here is written for them yet.
@@ -25,7 +25,7 @@ mod socket;
 pub use address::{Address, AddressError};
 pub use clock::{CLOCK_CHECK_MAX, Clock};
 pub use connect::{ATTEMPT_DELAY, ConnectError, connect};
-pub use drive::{DriveEnd, Driver, Exchange, Host, LINGER_MAX, READ_BYTES_PER_TURN, drive};
+pub use drive::{DriveEnd, Exchange, Host, LINGER_MAX, READ_BYTES_PER_TURN, drive};
 pub use limit::{HALF_OPEN_MAX, HalfOpen, HalfOpenPlace};
 pub use listener::{BindError, Listener};
 pub use path::PATH_CHECK_INTERVAL;
