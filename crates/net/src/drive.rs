@@ -82,7 +82,8 @@ where
 {
     let mut timer = pin!(tokio::time::sleep(crate::CLOCK_CHECK_MAX));
     let deadline = channel.poll_timeout();
-    let mut turn = Turn { socket: &mut socket, channel, host, clock, deadline, armed: None, hesitated: false };
+    let mut turn =
+        Turn { socket: &mut socket, channel, host, clock, deadline, armed: None, hesitated: false };
     let (end, orderly) = poll_fn(|cx| turn.poll(cx, timer.as_mut())).await;
     if orderly {
         // The peer closes when it has read our last word, and that closes this end too.

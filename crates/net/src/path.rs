@@ -20,6 +20,10 @@ pub const PATH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// the routes are for new ones: a VPN came up, or an IPv6 privacy address had its day.
 const SILENT_INTERVALS: u8 = 2;
 
+/// An interval with at least so many bytes belongs to a stream, whose end is worth a look even if nothing was asked for
+/// it. Much more than the answer to a keepalive.
+const STREAM_BYTES_MIN: usize = 4 << 10;
+
 /// The local address that a new connection to `peer` would have; an error if there is no way to it. Nothing is sent.
 pub(crate) fn source_towards(peer: SocketAddr) -> io::Result<IpAddr> {
     let socket = Socket::new(Domain::for_address(peer), Type::DGRAM, None)?;
@@ -50,13 +54,11 @@ pub(crate) async fn departure(peer: SocketAddr) -> io::Error {
 /// What was heard, in intervals of the timer, so that no clock is read for it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Silence {
-    /// Something was written after the last byte that came.
+    /// Something was written after the last byte that came, or waits to be.
     waiting: bool,
-    /// Something came in this interval.
-    heard: bool,
-    /// Something came in the interval before.
-    heard_before: bool,
-    /// The last bytes that came belonged to a stream: it has stopped, though nothing may be waiting for more of it.
+    /// Bytes that came in this interval.
+    heard: usize,
+    /// The last interval in which something came belonged to a stream: it has stopped since, or come to its end.
     streaming: bool,
     /// Intervals without a byte.
     intervals: u8,
@@ -74,15 +76,15 @@ enum Look {
 }
 
 impl Silence {
-    fn handle_read(&mut self) {
+    fn handle_read(&mut self, bytes: usize) {
         self.waiting = false;
-        self.heard = true;
+        self.heard = self.heard.saturating_add(bytes);
     }
 
     fn handle_interval(&mut self) -> Look {
-        let before = std::mem::replace(&mut self.heard_before, self.heard);
-        if std::mem::take(&mut self.heard) {
-            self.streaming = before;
+        let heard = std::mem::take(&mut self.heard);
+        if heard > 0 {
+            self.streaming = heard >= STREAM_BYTES_MIN;
             self.intervals = 0;
             return Look::Later;
         }
@@ -112,12 +114,12 @@ impl PathWatch {
         Self { local, peer, silence: Silence::default(), timer, armed: false }
     }
 
-    pub(crate) fn handle_read(&mut self) {
-        self.silence.handle_read();
+    pub(crate) fn handle_read(&mut self, bytes: usize) {
+        self.silence.handle_read(bytes);
     }
 
-    /// Something was written: an answer is due.
-    pub(crate) fn handle_written(&mut self, cx: &mut Context<'_>) {
+    /// Something was written, or the socket is full: an answer is due, or that it empties.
+    pub(crate) fn handle_write(&mut self, cx: &mut Context<'_>) {
         self.silence.waiting = true;
         if !self.armed {
             self.arm(cx);
@@ -178,12 +180,12 @@ mod tests {
         let looks = [(); 4].map(|()| silence.handle_interval());
         assert_eq!(looks, [Look::Later, Look::Now, Look::Now, Look::Now]);
 
-        silence.handle_read();
+        silence.handle_read(1);
         silence.waiting = true;
         let looks = [(); 3].map(|()| silence.handle_interval());
         assert_eq!(looks, [Look::Later, Look::Later, Look::Now], "it is counted from the last byte");
 
-        silence.handle_read();
+        silence.handle_read(1);
         let looks = [(); 2].map(|()| silence.handle_interval());
         assert_eq!(looks, [Look::Later, Look::Rest], "that was the answer");
     }
@@ -191,16 +193,13 @@ mod tests {
     #[test]
     fn a_stream_that_stops_is_looked_into() {
         let mut silence = Silence { waiting: true, ..Silence::default() };
-        for _ in 0..10 {
-            silence.handle_read();
-            assert_eq!(silence.handle_interval(), Look::Later);
-        }
-        let looks = [(); 3].map(|()| silence.handle_interval());
-        assert_eq!(looks, [Look::Later, Look::Now, Look::Now]);
+        silence.handle_read(STREAM_BYTES_MIN);
+        let looks = [(); 4].map(|()| silence.handle_interval());
+        assert_eq!(looks, [Look::Later, Look::Later, Look::Now, Look::Now]);
 
         silence.waiting = true;
         silence.handle_interval();
-        silence.handle_read();
+        silence.handle_read(1);
         let looks = [(); 2].map(|()| silence.handle_interval());
         assert_eq!(looks, [Look::Later, Look::Rest], "it had come to its end: the peer is there");
     }

@@ -53,11 +53,12 @@ impl DerefMut for Tcp {
 
 impl Tcp {
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         match (&mut self.watch, read.is_pending()) {
             (Some(watch), true) => Poll::Ready(Err(ready!(watch.poll(cx)))),
             (Some(watch), false) => {
-                watch.handle_read();
+                watch.handle_read(buffer.filled().len() - before);
                 read
             }
             (None, _) => read,
@@ -65,11 +66,10 @@ impl Tcp {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        if let (Some(watch), Poll::Ready(Ok(_))) = (&mut self.watch, &written) {
-            watch.handle_written(cx);
+        if let Some(watch) = &mut self.watch {
+            watch.handle_write(cx);
         }
-        written
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 }
 
