@@ -173,7 +173,10 @@ async fn a_file_that_changes_while_it_is_read_arrives_as_it_was_at_one_moment() 
 async fn a_file_that_never_stops_changing_is_given_up_and_the_rest_arrives() {
     let temp = TempDir::new("changes-always");
     let root = temp.mkdir("root");
-    write(&temp.join("src/restless"), &noise(32 << 20, 1));
+    // Long enough to read that the writer below gets its turn meanwhile, however busy the machine is.
+    write(&temp.join("src/restless"), b"");
+    let restless = fs::OpenOptions::new().write(true).open(temp.join("src/restless")).expect("opened");
+    restless.set_len(160 << 20).expect("grown");
     write(&temp.join("src/calm"), b"calm");
     write(&root.join("src/restless"), b"older");
     let stop = Arc::new(AtomicBool::new(false));
@@ -184,7 +187,7 @@ async fn a_file_that_never_stops_changing_is_given_up_and_the_rest_arrives() {
             while !stop.load(Ordering::Relaxed) {
                 file.seek(SeekFrom::Start(0)).expect("sought");
                 file.write_all(b"x").expect("written");
-                std::thread::sleep(Duration::from_micros(200));
+                std::thread::sleep(Duration::from_micros(50));
             }
         }
     });
