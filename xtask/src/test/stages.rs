@@ -82,7 +82,13 @@ fn package(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
     check(stage, command::cargo(&all))
 }
 
-fn tests(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
+fn tests(stage: &str, settings: &Settings) -> Result<Vec<Test>, Failure> {
+    // For network namespaces. Without it the tests that need them skip.
+    if !settings.fast
+        && let Err(failure) = command::need_program("ip", "iproute2")
+    {
+        println!("  {failure}");
+    }
     let mut tests = Vec::new();
     for program in programs(|program| !needs_peers(program))? {
         tests.extend(program.run(stage, &[], PROGRAM_LIMIT, None)?);

@@ -34,7 +34,8 @@ const ANEW_PAUSE: Duration = Duration::from_millis(500);
 
 const LONG_HELP: &str = "\
 Copies files and whole trees to or from a machine where `outlast serve` runs. When the connection is lost the copy waits and \
-goes on where it was, over whatever connection comes next; the session may be without one for as long as --lifetime says. When \
+goes on where it was, over whatever connection comes next; the session may be without one for as long as --lifetime says. That \
+this machine has moved to another network is noticed within about three seconds, a line that died otherwise after 20. When \
 either program dies, start it again: what is whole is not sent a second time, and large files go on in their middle.
 
 A remote place is HOST:PATH, HOST:PORT:PATH, [IPV6]:PORT:PATH or unix:/SOCKET:PATH; the port is 13300 unless said. Paths begin at \
