@@ -35,6 +35,9 @@ pub(crate) enum Rival {
     OutlastCrc,
     /// Outlast in secure mode, authenticated by cephx.
     OutlastSecure,
+    /// Outlast in crc mode with what Ceph's programs do: a small front of each message's own, and as data the same
+    /// buffer again and again, which nobody reads.
+    OutlastAsCeph,
 }
 
 impl Rival {
@@ -52,6 +55,7 @@ impl Rival {
             Self::CephPerf => "ceph_perf_msgr",
             Self::OutlastCrc => "outlast crc",
             Self::OutlastSecure => "outlast secure",
+            Self::OutlastAsCeph => "outlast as ceph",
         }
     }
 
@@ -59,7 +63,9 @@ impl Rival {
     pub(crate) fn does(self, workload: Workload) -> bool {
         match self {
             // Unary has no stream, and Ceph's program waits for a reply to everything.
-            Self::TonicUnary | Self::CephPerf => matches!(workload, Workload::Call { .. }),
+            Self::TonicUnary | Self::CephPerf | Self::OutlastAsCeph => {
+                matches!(workload, Workload::Call { .. })
+            }
             Self::Raw
             | Self::AnchorCrc
             | Self::AnchorSecure
@@ -69,6 +75,24 @@ impl Rival {
             | Self::ZeroMq
             | Self::OutlastCrc
             | Self::OutlastSecure => true,
+        }
+    }
+
+    /// How much of a message of this size is written and read by its ends.
+    pub(crate) fn touched_bytes(self, size_bytes: usize) -> usize {
+        match self {
+            Self::OutlastAsCeph => 64,
+            Self::Raw
+            | Self::AnchorCrc
+            | Self::AnchorSecure
+            | Self::TokioCodec
+            | Self::TonicStream
+            | Self::TonicUnary
+            | Self::Quinn
+            | Self::ZeroMq
+            | Self::CephPerf
+            | Self::OutlastCrc
+            | Self::OutlastSecure => size_bytes,
         }
     }
 
@@ -87,7 +111,8 @@ impl Rival {
             | Self::Quinn
             | Self::CephPerf
             | Self::OutlastCrc
-            | Self::OutlastSecure => None,
+            | Self::OutlastSecure
+            | Self::OutlastAsCeph => None,
         }
     }
 }

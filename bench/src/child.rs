@@ -19,10 +19,10 @@ pub(crate) fn run(task: &str) -> Result<()> {
     match task.role {
         Role::Server => {
             // When the client has gone, some rivals say so with an error; its own result tells whether it was well.
-            rivals::serve(&task, &mut |address| print(&address.to_string()))
+            rivals::serve(task, Box::new(|address| print(&address.to_string())))
         }
         Role::Client { server } => {
-            let outcome = rivals::drive(&task, server)?;
+            let outcome = rivals::drive(task, server)?;
             print(&serde_json::to_string(&outcome)?)
         }
     }

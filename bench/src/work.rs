@@ -268,7 +268,7 @@ impl Driver {
         let now = Instant::now();
         Ok(Self {
             workload: task.workload,
-            size_bytes: task.size_bytes,
+            size_bytes: task.rival.touched_bytes(task.size_bytes),
             at_a_time: at_a_time as u64,
             window_bytes: task.rival.window_bytes().unwrap_or(u64::MAX),
             measured: task.measured,

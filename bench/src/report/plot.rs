@@ -102,7 +102,7 @@ fn draw(svg: &mut Svg, runs: &Runs, panel: &Panel, left: f64, top: f64) {
             let (x, height) = (start + index as f64 * bar, height_of(ratio.median));
             svg.rect(x, bottom - height, bar * 0.88, height, color(rival));
             if ratio.median > panel.most {
-                svg.text(x + bar / 2.0, top - 2.0, "middle", 9, &format!("{:.0}", ratio.median));
+                svg.text(x + bar / 2.0, top - 2.0, "middle", 9, &format!("{:.1}", ratio.median));
             }
         }
         let middle = start + bar * rivals.len() as f64 / 2.0;
@@ -126,6 +126,7 @@ fn color(rival: Rival) -> &'static str {
         Rival::CephPerf => "#e8a5a5",
         Rival::OutlastCrc => "#d9480f",
         Rival::OutlastSecure => "#7f2704",
+        Rival::OutlastAsCeph => "#f3a683",
     }
 }
 

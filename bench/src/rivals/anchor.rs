@@ -134,7 +134,7 @@ impl Framed {
     }
 }
 
-pub(super) fn serve(task: &Task, ready: Ready<'_>, mut sink: Sink) -> Result<()> {
+pub(super) fn serve(task: &Task, ready: Ready, mut sink: Sink) -> Result<()> {
     let mut framed = Framed::new(task, accept(task, ready)?, Side::Server)?;
     while framed.read()? {
         while let Some(message) = framed.next()? {

@@ -28,10 +28,10 @@ fn framed(task: &Task, stream: TcpStream) -> Result<(Writer, Reader)> {
     Ok((writer, FramedRead::with_capacity(read, codec(), BATCH_BYTES)))
 }
 
-pub(super) async fn serve(task: &Task, ready: Ready<'_>, mut sink: Sink) -> Result<()> {
+pub(super) async fn serve(task: Task, ready: Ready, mut sink: Sink) -> Result<()> {
     let listener = TcpListener::bind(ANY).await?;
     ready(listener.local_addr()?)?;
-    let (mut writer, mut reader) = framed(task, listener.accept().await?.0)?;
+    let (mut writer, mut reader) = framed(&task, listener.accept().await?.0)?;
     while let Some(message) = reader.next().await {
         let mut message = message?;
         loop {
@@ -49,8 +49,8 @@ pub(super) async fn serve(task: &Task, ready: Ready<'_>, mut sink: Sink) -> Resu
     Ok(())
 }
 
-pub(super) async fn drive(task: &Task, server: SocketAddr, mut driver: Driver) -> Result<Outcome> {
-    let (mut writer, mut reader) = framed(task, TcpStream::connect(server).await?)?;
+pub(super) async fn drive(task: Task, server: SocketAddr, mut driver: Driver) -> Result<Outcome> {
+    let (mut writer, mut reader) = framed(&task, TcpStream::connect(server).await?)?;
     let mut pool = Pool::default();
     loop {
         match driver.step() {

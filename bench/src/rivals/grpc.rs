@@ -133,16 +133,16 @@ fn replies(
     })
 }
 
-pub(super) async fn serve(task: &Task, ready: Ready<'_>, sink: Sink) -> Result<()> {
+pub(super) async fn serve(task: Task, ready: Ready, sink: Sink) -> Result<()> {
     let listener = TcpListener::bind(ANY).await?;
     ready(listener.local_addr()?)?;
-    let incoming = stream::unfold(listener, |listener| async move {
+    let incoming = stream::unfold((listener, task), |(listener, task)| async move {
         let accepted = async {
             let (stream, _) = listener.accept().await?;
-            tune(task, &stream).map_err(std::io::Error::other)?;
+            tune(&task, &stream).map_err(std::io::Error::other)?;
             Ok::<TcpStream, std::io::Error>(stream)
         };
-        Some((accepted.await, listener))
+        Some((accepted.await, (listener, task)))
     });
     Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
@@ -206,8 +206,8 @@ impl Stream for Requests {
     }
 }
 
-pub(super) async fn drive_stream(task: &Task, server: SocketAddr, driver: Driver) -> Result<Outcome> {
-    let mut client = client(task, server).await?;
+pub(super) async fn drive_stream(task: Task, server: SocketAddr, driver: Driver) -> Result<Outcome> {
+    let mut client = client(&task, server).await?;
     let shared = Arc::new(Mutex::new(Shared { driver, waiting: None }));
     let requests = Requests { shared: Arc::clone(&shared), pool: Pool::default() };
     let response =
@@ -226,8 +226,8 @@ pub(super) async fn drive_stream(task: &Task, server: SocketAddr, driver: Driver
     shared.into_inner().unwrap_or_else(PoisonError::into_inner).driver.finish()
 }
 
-pub(super) async fn drive_unary(task: &Task, server: SocketAddr, mut driver: Driver) -> Result<Outcome> {
-    let client = client(task, server).await?;
+pub(super) async fn drive_unary(task: Task, server: SocketAddr, mut driver: Driver) -> Result<Outcome> {
+    let client = client(&task, server).await?;
     let mut pool = Pool::default();
     let mut calls = FuturesUnordered::new();
     loop {

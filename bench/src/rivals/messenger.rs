@@ -34,8 +34,8 @@ fn auth(task: &Task, auth: impl FnOnce(Key) -> Auth) -> Result<Auth> {
     Ok(if task.rival == Rival::OutlastSecure { auth(key(task)?) } else { Auth::none() })
 }
 
-pub(super) async fn serve(task: &Task, ready: Ready<'_>, mut sink: Sink) -> Result<()> {
-    let auth = auth(task, |key| {
+pub(super) async fn serve(task: Task, ready: Ready, mut sink: Sink) -> Result<()> {
+    let auth = auth(&task, |key| {
         let mut keyring = Keyring::new();
         keyring.insert(client_name(), KeyringEntry::new(key));
         Auth::keyring(keyring)
@@ -47,7 +47,8 @@ pub(super) async fn serve(task: &Task, ready: Ready<'_>, mut sink: Sink) -> Resu
     let mut messages = Vec::with_capacity(TAKE);
     while session.recv_many(&mut messages, TAKE).await > 0 {
         for message in messages.drain(..) {
-            if let Some(reply) = sink.take(&message.data) {
+            let payload = if message.front.is_empty() { &message.data } else { &message.front };
+            if let Some(reply) = sink.take(payload) {
                 let reply = Message::new(KIND).data(Bytes::copy_from_slice(&reply));
                 // Its receipt is of no interest: the client waits for the reply itself.
                 drop(session.reply(&message, reply).await?);
@@ -57,12 +58,15 @@ pub(super) async fn serve(task: &Task, ready: Ready<'_>, mut sink: Sink) -> Resu
     Ok(())
 }
 
-pub(super) async fn drive(task: &Task, server: SocketAddr, driver: Driver) -> Result<Outcome> {
-    let messenger = Messenger::builder(client_name()).auth(auth(task, Auth::key)?).build()?;
+pub(super) async fn drive(task: Task, server: SocketAddr, driver: Driver) -> Result<Outcome> {
+    let messenger = Messenger::builder(client_name()).auth(auth(&task, Auth::key)?).build()?;
     let session = messenger.connect(&[Address::from(server)], ConnectOptions::lossless()).await?;
     match task.workload {
         Workload::Stream => stream(&session, driver).await,
-        Workload::Call { .. } => calls(&session, driver).await,
+        Workload::Call { .. } => {
+            let same = (task.rival == Rival::OutlastAsCeph).then(|| Bytes::from(vec![7; task.size_bytes]));
+            calls(&session, driver, same).await
+        }
     }
 }
 
@@ -102,12 +106,19 @@ fn settle(receipts: &mut VecDeque<Receipt>) -> Result<()> {
     Ok(())
 }
 
-async fn calls(session: &Session, mut driver: Driver) -> Result<Outcome> {
+/// `same`: the data of every request, which is told by its front then.
+async fn calls(session: &Session, mut driver: Driver, same: Option<Bytes>) -> Result<Outcome> {
     let mut pool = Pool::default();
     let mut calls = FuturesUnordered::new();
     loop {
         match driver.step() {
-            Step::Send(item) => calls.push(session.call(Message::new(KIND).data(pool.bytes(item)))),
+            Step::Send(item) => {
+                let (payload, request) = (pool.bytes(item), Message::new(KIND));
+                calls.push(session.call(match &same {
+                    Some(same) => request.front(payload).data(same.clone()),
+                    None => request.data(payload),
+                }));
+            }
             Step::Wait => {
                 let reply = calls.next().await.context("nothing under way")??;
                 driver.reply(&reply.data)?;

@@ -1,7 +1,8 @@
 //! One module for each rival. Each has a `serve` that takes one connection and feeds a
 //! [`Sink`](crate::work::Sink) until it ends, and a `drive` that does what a [`Driver`](crate::work::Driver) says.
 //!
-//! Those on tokio run on a runtime of one thread: each process has one core.
+//! Those on tokio run on a runtime of one thread, since each process has one core, and in a task of their own there:
+//! what `block_on` itself runs pays a system call for each wake-up by another task.
 
 mod anchor;
 mod codec;
@@ -24,47 +25,51 @@ const BATCH_BYTES: usize = 256 * 1024;
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Told where the server listens.
-type Ready<'a> = &'a mut dyn FnMut(SocketAddr) -> Result<()>;
+pub(crate) type Ready = Box<dyn FnOnce(SocketAddr) -> Result<()> + Send>;
 
 /// The receiving end, until the client goes.
-pub(crate) fn serve(task: &Task, ready: Ready<'_>) -> Result<()> {
-    let sink = Sink::new(task);
+pub(crate) fn serve(task: Task, ready: Ready) -> Result<()> {
+    let sink = Sink::new(&task);
     match task.rival {
-        Rival::Raw => raw::serve(task, ready, sink),
-        Rival::AnchorCrc | Rival::AnchorSecure => anchor::serve(task, ready, sink),
-        Rival::TokioCodec => runtime()?.block_on(codec::serve(task, ready, sink)),
-        Rival::TonicStream | Rival::TonicUnary => runtime()?.block_on(grpc::serve(task, ready, sink)),
-        Rival::Quinn => runtime()?.block_on(quic::serve(ready, sink)),
-        Rival::ZeroMq => runtime()?.block_on(zmq::serve(ready, sink)),
-        Rival::OutlastCrc | Rival::OutlastSecure => runtime()?.block_on(messenger::serve(task, ready, sink)),
-        Rival::CephPerf => bail!("not a rival of this program's making"),
-    }
-}
-
-/// The sending end.
-pub(crate) fn drive(task: &Task, server: SocketAddr) -> Result<Outcome> {
-    let driver = Driver::new(task)?;
-    match task.rival {
-        Rival::Raw => raw::drive(task, server, driver),
-        Rival::AnchorCrc | Rival::AnchorSecure => anchor::drive(task, server, driver),
-        Rival::TokioCodec => runtime()?.block_on(codec::drive(task, server, driver)),
-        Rival::TonicStream => runtime()?.block_on(grpc::drive_stream(task, server, driver)),
-        Rival::TonicUnary => runtime()?.block_on(grpc::drive_unary(task, server, driver)),
-        Rival::Quinn => runtime()?.block_on(quic::drive(server, driver)),
-        Rival::ZeroMq => runtime()?.block_on(zmq::drive(server, driver)),
-        Rival::OutlastCrc | Rival::OutlastSecure => {
-            runtime()?.block_on(messenger::drive(task, server, driver))
+        Rival::Raw => raw::serve(&task, ready, sink),
+        Rival::AnchorCrc | Rival::AnchorSecure => anchor::serve(&task, ready, sink),
+        Rival::TokioCodec => run(codec::serve(task, ready, sink)),
+        Rival::TonicStream | Rival::TonicUnary => run(grpc::serve(task, ready, sink)),
+        Rival::Quinn => run(quic::serve(ready, sink)),
+        Rival::ZeroMq => run(zmq::serve(ready, sink)),
+        Rival::OutlastCrc | Rival::OutlastSecure | Rival::OutlastAsCeph => {
+            run(messenger::serve(task, ready, sink))
         }
         Rival::CephPerf => bail!("not a rival of this program's making"),
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio's runtime")
+/// The sending end.
+pub(crate) fn drive(task: Task, server: SocketAddr) -> Result<Outcome> {
+    let driver = Driver::new(&task)?;
+    match task.rival {
+        Rival::Raw => raw::drive(&task, server, driver),
+        Rival::AnchorCrc | Rival::AnchorSecure => anchor::drive(&task, server, driver),
+        Rival::TokioCodec => run(codec::drive(task, server, driver)),
+        Rival::TonicStream => run(grpc::drive_stream(task, server, driver)),
+        Rival::TonicUnary => run(grpc::drive_unary(task, server, driver)),
+        Rival::Quinn => run(quic::drive(server, driver)),
+        Rival::ZeroMq => run(zmq::drive(server, driver)),
+        Rival::OutlastCrc | Rival::OutlastSecure | Rival::OutlastAsCeph => {
+            run(messenger::drive(task, server, driver))
+        }
+        Rival::CephPerf => bail!("not a rival of this program's making"),
+    }
+}
+
+fn run<T: Send + 'static>(rival: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio's runtime")?;
+    runtime.block_on(async { tokio::spawn(rival).await })?
 }
 
 /// Takes one connection, blocking.
-fn accept(task: &Task, ready: Ready<'_>) -> Result<TcpStream> {
+fn accept(task: &Task, ready: Ready) -> Result<TcpStream> {
     let listener = TcpListener::bind(ANY)?;
     ready(listener.local_addr()?)?;
     let (stream, _) = listener.accept()?;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 
-pub(super) fn serve(task: &Task, ready: Ready<'_>, mut sink: Sink) -> Result<()> {
+pub(super) fn serve(task: &Task, ready: Ready, mut sink: Sink) -> Result<()> {
     let mut stream = accept(task, ready)?;
     let mut inbound = Inbound::new();
     let mut outbound = Outbound::default();

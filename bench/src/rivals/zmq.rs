@@ -25,7 +25,7 @@ fn payload(message: &ZmqMessage) -> Result<&Bytes> {
     message.get(0).context("a message without a frame")
 }
 
-pub(super) async fn serve(ready: Ready<'_>, mut sink: Sink) -> Result<()> {
+pub(super) async fn serve(ready: Ready, mut sink: Sink) -> Result<()> {
     let mut pull = PullSocket::new();
     ready(address(&pull.bind(RENDEZVOUS).await?)?)?;
     let back = pull.recv().await?;
