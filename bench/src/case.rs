@@ -197,7 +197,7 @@ pub(crate) struct Task {
     pub(crate) measured: Duration,
     /// The child ends itself after this, whatever happens.
     pub(crate) deadline: Duration,
-    /// What the sockets' buffers are bounded to where the rival lets us; 0 leaves them to the kernel.
+    /// What the sockets' buffers are bounded to where the rival lets us; 0: nobody bounds them so.
     pub(crate) socket_buffer_bytes: usize,
     /// What the client proves itself with, in Ceph's notation, made for this one run.
     pub(crate) key: Option<String>,

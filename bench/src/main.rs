@@ -52,8 +52,8 @@ struct Options {
     /// Which CPUs stand for the two cores.
     #[arg(long, value_delimiter = ',', default_values_t = [0, 1], value_name = "CPU")]
     cpus: Vec<usize>,
-    /// What the sockets' buffers are bounded to, where a rival lets us; 0 leaves them to the kernel, which was as good
-    /// or better for all of them.
+    /// What the sockets' buffers are bounded to, where a rival lets us; 0: as Outlast sets its own for raw TCP, the
+    /// anchors and tokio's codec, and as the system has them for the others.
     #[arg(long, default_value_t = 0, value_name = "BYTES")]
     socket_buffer: usize,
     /// Ahead of the other work on this machine, if we may (root). Without it, keep the machine quiet.

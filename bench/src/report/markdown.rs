@@ -78,12 +78,12 @@ pub(super) fn page(runs: &Runs, raw: &str) -> String {
     );
     page += HOW;
     let buffers = match header.socket_buffer_bytes {
-        0 => "left to the kernel".to_owned(),
-        bytes => format!("bounded to {} KiB", bytes / 1024),
+        0 => "as Outlast sets its own within one machine (a bounded send buffer, no pacing); tonic's are the system's".to_owned(),
+        bytes => format!("bounded to {} KiB, and so are tonic's", bytes / 1024),
     };
     let _ = writeln!(
         page,
-        "- The socket buffers of raw TCP, the anchors, tokio's codec and tonic are {buffers}; Outlast, quinn and zeromq set their own."
+        "- The sockets of raw TCP, the anchors and tokio's codec are {buffers}; quinn and zeromq set their own."
     );
     page.push('\n');
     page += ROWS;

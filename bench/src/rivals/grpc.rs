@@ -1,7 +1,7 @@
 //! tonic: one bidirectional stream of messages, or a unary call for each request. The message is what its compiler
 //! makes of `message Payload { bytes bytes = 1; }`, without a copy on reading; buffers and windows are large.
 
-use super::{ANY, BATCH_BYTES, Ready, tune};
+use super::{ANY, BATCH_BYTES, Ready, as_it_comes};
 use crate::case::Task;
 use crate::work::{Driver, Outcome, Pool, Sink, Step};
 use anyhow::{Context as _, Result, anyhow};
@@ -139,7 +139,7 @@ pub(super) async fn serve(task: Task, ready: Ready, sink: Sink) -> Result<()> {
     let incoming = stream::unfold((listener, task), |(listener, task)| async move {
         let accepted = async {
             let (stream, _) = listener.accept().await?;
-            tune(&task, &stream).map_err(std::io::Error::other)?;
+            as_it_comes(&task, &stream).map_err(std::io::Error::other)?;
             Ok::<TcpStream, std::io::Error>(stream)
         };
         Some((accepted.await, (listener, task)))
@@ -162,7 +162,7 @@ async fn client(task: &Task, server: SocketAddr) -> Result<tonic::client::Grpc<C
         let task = task.clone();
         async move {
             let stream = TcpStream::connect(server).await?;
-            tune(&task, &stream).map_err(std::io::Error::other)?;
+            as_it_comes(&task, &stream).map_err(std::io::Error::other)?;
             Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
         }
     });

@@ -21,6 +21,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 /// How much is collected before it is written, and read at a time.
 const BATCH_BYTES: usize = 256 * 1024;
 
+/// Outlast's own within one machine (`crates/net/src/socket.rs`).
+const CONGESTION_CONTROL: &[u8] = b"reno";
+
 /// Any port of the loopback interface.
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -84,13 +87,31 @@ fn connect(task: &Task, server: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Small messages at once, and buffers that stay in a core's cache.
+/// As Outlast sets its own sockets within one machine: small messages at once, what waits to be sent stays in the
+/// cache, and no congestion control that paces. Else a comparison of frames and sessions would be one of sockets.
 fn tune<'s>(task: &Task, stream: impl Into<socket2::SockRef<'s>>) -> Result<()> {
     let socket = stream.into();
     socket.set_tcp_nodelay(true)?;
-    if task.socket_buffer_bytes > 0 {
-        socket.set_send_buffer_size(task.socket_buffer_bytes)?;
-        socket.set_recv_buffer_size(task.socket_buffer_bytes)?;
+    socket.set_tcp_congestion(CONGESTION_CONTROL)?;
+    match task.socket_buffer_bytes {
+        0 => socket.set_send_buffer_size(outlast_net::LOCAL_SEND_BUFFER_BYTES)?,
+        bytes => bound_buffers(&socket, bytes)?,
     }
+    Ok(())
+}
+
+/// Small messages at once, and the rest as the system has it: what a program gets that takes the library for it.
+fn as_it_comes<'s>(task: &Task, stream: impl Into<socket2::SockRef<'s>>) -> Result<()> {
+    let socket = stream.into();
+    socket.set_tcp_nodelay(true)?;
+    if task.socket_buffer_bytes > 0 {
+        bound_buffers(&socket, task.socket_buffer_bytes)?;
+    }
+    Ok(())
+}
+
+fn bound_buffers(socket: &socket2::SockRef<'_>, bytes: usize) -> Result<()> {
+    socket.set_send_buffer_size(bytes)?;
+    socket.set_recv_buffer_size(bytes)?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::Address;
 use crate::path::departure;
-use crate::socket::{LOCAL_BUFFER_BYTES, Socket};
+use crate::socket::Socket;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -128,12 +128,6 @@ async fn race(name: &Address, mut waiting: VecDeque<SocketAddr>) -> Result<(Sock
 
 async fn open_tcp(to: SocketAddr) -> io::Result<Socket> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if to.ip().to_canonical().is_loopback() {
-        // Before connecting, so that the window is scaled for it.
-        let bytes = u32::try_from(LOCAL_BUFFER_BYTES).unwrap_or(u32::MAX);
-        socket.set_recv_buffer_size(bytes)?;
-        socket.set_send_buffer_size(bytes)?;
-    }
     let stream = tokio::select! {
         stream = socket.connect(to) => stream?,
         // Whatever was answered would be answered to an address that is gone.

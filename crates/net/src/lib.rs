@@ -29,4 +29,4 @@ pub use drive::{DriveEnd, Exchange, Host, LINGER_MAX, READ_BYTES_PER_TURN, drive
 pub use limit::{HALF_OPEN_MAX, HalfOpen, HalfOpenPlace};
 pub use listener::{BindError, Listener};
 pub use path::PATH_CHECK_INTERVAL;
-pub use socket::{LOCAL_BUFFER_BYTES, NOT_SENT_BYTES_MAX, Socket, Tcp};
+pub use socket::{LOCAL_SEND_BUFFER_BYTES, NOT_SENT_BYTES_MAX, Socket, Tcp};

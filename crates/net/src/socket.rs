@@ -11,11 +11,15 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Kernel buffers of a connection that stays on this machine, each direction, in bytes (Linux doubles the number for
-/// its own bookkeeping). Both ends then work in the cache: more costs more than twice the CPU per byte at 64 KiB and
-/// 1 MiB a message. Connections to other machines keep the system's own tuning, because their buffers must hold what
-/// is under way.
-pub const LOCAL_BUFFER_BYTES: usize = 128 << 10;
+/// What the kernel may hold for sending of a connection that stays on this machine, in bytes (Linux doubles the number
+/// for its own bookkeeping): both ends then work in the cache. The receiving side is the system's to tune: it can grow
+/// no larger than what is sent into it, and bounded to the same size it is full most of the time, which costs up to
+/// half of the CPU in windows that close and open. Connections to other machines keep the system's own tuning
+/// altogether, because their buffers must hold what is under way.
+pub const LOCAL_SEND_BUFFER_BYTES: usize = 128 << 10;
+/// Within this machine there is no congestion, and what paces itself by the time that packets take (BBR) mistakes a
+/// busy processor for a slow line. Every Linux has this one and lets everybody use it.
+const LOCAL_CONGESTION_CONTROL: &[u8] = b"reno";
 /// Bytes that the kernel may hold of a connection to another machine without having sent them once. What waits longer
 /// waits in the session, where it can still be revoked and is counted.
 pub const NOT_SENT_BYTES_MAX: u32 = 256 << 10;
@@ -77,12 +81,10 @@ impl Socket {
     /// A TCP connection that came in, set up for messages: no delay, buffers as the constants of this crate say.
     pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        let (ours, theirs) = (stream.local_addr()?, stream.peer_addr()?);
-        let local = ours.ip() == theirs.ip() || theirs.ip().to_canonical().is_loopback();
         let socket = SockRef::from(&stream);
-        if local {
-            socket.set_send_buffer_size(LOCAL_BUFFER_BYTES)?;
-            socket.set_recv_buffer_size(LOCAL_BUFFER_BYTES)?;
+        if is_local(&stream)? {
+            socket.set_send_buffer_size(LOCAL_SEND_BUFFER_BYTES)?;
+            avoid_pacing(&socket);
         } else {
             limit_unsent(&socket);
         }
@@ -91,16 +93,21 @@ impl Socket {
 
     /// One that this end has dialled.
     pub(crate) fn dialled(stream: TcpStream) -> io::Result<Self> {
-        let watch = PathWatch::new(stream.local_addr()?.ip(), stream.peer_addr()?);
+        // What stays on this machine is not left by moving it.
+        let watch = if is_local(&stream)? {
+            None
+        } else {
+            Some(PathWatch::new(stream.local_addr()?.ip(), stream.peer_addr()?))
+        };
         let mut socket = Self::tcp(stream)?;
         if let Self::Tcp(tcp) = &mut socket {
-            tcp.watch = Some(watch);
+            tcp.watch = watch;
         }
         Ok(socket)
     }
 
     pub(crate) fn unix(stream: UnixStream) -> io::Result<Self> {
-        SockRef::from(&stream).set_send_buffer_size(LOCAL_BUFFER_BYTES)?;
+        SockRef::from(&stream).set_send_buffer_size(LOCAL_SEND_BUFFER_BYTES)?;
         Ok(Self::Unix(stream))
     }
 
@@ -154,6 +161,22 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     // An address without a mapping stays as it is, with its scope.
     let ip = address.ip().to_canonical();
     if ip == address.ip() { address } else { SocketAddr::new(ip, address.port()) }
+}
+
+/// Both ends are on this machine.
+fn is_local(stream: &TcpStream) -> io::Result<bool> {
+    let (ours, theirs) = (stream.local_addr()?, stream.peer_addr()?);
+    Ok(ours.ip() == theirs.ip() || theirs.ip().to_canonical().is_loopback())
+}
+
+/// A help, not a need.
+fn avoid_pacing(socket: &SockRef<'_>) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = socket.set_tcp_congestion(LOCAL_CONGESTION_CONTROL) {
+        tracing::debug!(%error, "the system's congestion control stays");
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (socket, LOCAL_CONGESTION_CONTROL);
 }
 
 /// A help, not a need: where the system does not know the option, the kernel's buffers are larger.

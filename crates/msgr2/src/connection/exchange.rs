@@ -2,7 +2,7 @@
 
 use super::{Connection, FEATURE_OUTLAST_CLOSE, OUT_BYTES_HIGH, State};
 use crate::error::{ConnectionError, EndReason};
-use crate::frame::{Abort, MessageFrame, OutBuf};
+use crate::frame::{Abort, MessageFrame, OutBuf, REFERENCE_BYTES_MIN};
 use crate::message::Message;
 use crate::session::Session;
 use crate::wire::{Ack, Close, Control, Keepalive2, Keepalive2Ack, MESSAGE_FLAGS, MessageHeader, Payload};
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 /// Messages with at least this much payload are remembered while they are written, so that they can be aborted.
 const ABORTABLE_BYTES_MIN: usize = 16 << 10;
-/// Messages with at most this much payload are encoded under the session's lock: copying and checksumming them takes
-/// less time than to hand them out (measured at 64 bytes).
-const ENCODE_AT_ONCE_BYTES_MAX: usize = 2 << 10;
+/// Messages with at most this much payload are encoded under the session's lock. Their bytes are copied into the
+/// stream in any case, and to do so takes less time than to hand them out first.
+const ENCODE_AT_ONCE_BYTES_MAX: usize = REFERENCE_BYTES_MIN - 1;
 
 /// What was said only because the peer said something: as much as it likes, were there no bound.
 #[derive(Debug, Default)]
