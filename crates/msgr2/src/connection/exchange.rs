@@ -3,7 +3,7 @@
 use super::{Connection, FEATURE_OUTLAST_CLOSE, OUT_BYTES_HIGH, State};
 use crate::error::{ConnectionError, EndReason};
 use crate::frame::{Abort, MessageFrame, OutBuf, REFERENCE_BYTES_MIN};
-use crate::message::Message;
+use crate::message::{Message, Received};
 use crate::session::Session;
 use crate::wire::{Ack, Close, Control, Keepalive2, Keepalive2Ack, MESSAGE_FLAGS, MessageHeader, Payload};
 use outlast_session::{Budget, Convention, Inclusive64, Instant, LivenessAction, Pulled};
@@ -69,8 +69,22 @@ impl Connection {
     }
 
     pub(super) fn take_message(&mut self, frame: MessageFrame) {
-        self.note_acked(frame.header.ack_seq);
-        self.arrived.push_back(frame);
+        let MessageFrame { header, front, middle, data, .. } = frame;
+        self.note_acked(header.ack_seq);
+        self.arrived.push_back(Received {
+            message: Message {
+                kind: header.kind,
+                tid: header.tid,
+                priority: u8::try_from(header.priority).unwrap_or(u8::MAX),
+                version: header.version,
+                compat_version: header.compat_version,
+                data_off: header.data_off,
+                front,
+                middle,
+                data,
+            },
+            seq: header.seq,
+        });
     }
 
     pub(super) fn ready_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
@@ -171,8 +185,8 @@ impl Connection {
                 session.take_ack(seq)?;
                 session.counters_mut().acks_received += 1;
             }
-            while let Some(frame) = self.arrived.pop_front() {
-                session.take_message(frame, now)?;
+            if !self.arrived.is_empty() {
+                session.take_messages(&mut self.arrived, now)?;
             }
             self.budget = session.budget();
             // What was admitted and is still on its way is not among what the session holds.

@@ -28,11 +28,10 @@ pub use state::State;
 use crate::endpoint::{Answer, Decision, SessionRequest};
 use crate::error::ConnectionError;
 use crate::frame::{
-    FrameDecoder, FrameEncoder, FrameMark, Incoming, Landing, Lengths, Limits, MessageFrame, OutBuf,
-    Revision, Side, Tag,
+    FrameDecoder, FrameEncoder, FrameMark, Incoming, Landing, Lengths, Limits, OutBuf, Revision, Side, Tag,
 };
 use crate::ids::{ChannelId, SessionId};
-use crate::message::Message;
+use crate::message::{Message, Received};
 use crate::session::Session;
 use crate::session::handshake::Introduction;
 use crate::wire::{
@@ -122,7 +121,7 @@ pub struct Connection {
     request: Option<SessionRequest>,
     reply: Option<Reply>,
     // Ready.
-    arrived: VecDeque<MessageFrame>,
+    arrived: VecDeque<Received>,
     acked: Option<u64>,
     peer_closed: bool,
     pulled: VecDeque<Pulled<Message>>,

@@ -3,12 +3,12 @@
 
 use super::{Intent, Session, SessionState};
 use crate::error::{ConnectionError, EndReason};
-use crate::frame::MessageFrame;
 use crate::ids::ChannelId;
 use crate::message::{Message, Received};
 use outlast_session::{
     AcceptError, Budget, Convention, Inclusive64, Instant, LossReason, MessageId, Verdict,
 };
+use std::collections::VecDeque;
 
 impl Session {
     /// Whether this connection is the one that carries the session.
@@ -35,35 +35,48 @@ impl Session {
         Ok(())
     }
 
-    /// A message came in: it is queued for the application once.
+    /// Messages came in: each is queued for the application once.
     ///
     /// # Errors
-    /// [`ConnectionError::Gap`] where the configuration allows no holes.
-    pub(crate) fn take_message(&mut self, frame: MessageFrame, now: Instant) -> Result<(), ConnectionError> {
-        let header = frame.header;
-        let near = self.inbox.received_count();
-        let ordinal = if self.inbox.is_fresh() {
-            Inclusive64::first(header.seq)
+    /// [`ConnectionError::Gap`] where the configuration allows no holes; what came before it is queued.
+    pub(crate) fn take_messages(
+        &mut self,
+        arrived: &mut VecDeque<Received>,
+        now: Instant,
+    ) -> Result<(), ConnectionError> {
+        let mut judged = 0;
+        let mut result = Ok(());
+        while let Some(received) = arrived.get(judged) {
+            match self.judge(received.seq, received.message.payload_len(), now) {
+                Ok(true) => judged += 1,
+                Ok(false) => {
+                    arrived.remove(judged);
+                }
+                Err(error) => {
+                    arrived.truncate(judged);
+                    result = Err(error);
+                }
+            }
+        }
+        // Most often the application has taken everything: then nothing has to be moved.
+        if self.inbound.is_empty() {
+            std::mem::swap(&mut self.inbound, arrived);
         } else {
-            Inclusive64::ordinal(header.seq, near)
-        };
+            self.inbound.append(arrived);
+        }
+        result
+    }
+
+    /// Whether a message is for the application. If so, it counts as held from now on.
+    fn judge(&mut self, seq: u64, len: usize, now: Instant) -> Result<bool, ConnectionError> {
+        let near = self.inbox.received_count();
+        let ordinal =
+            if self.inbox.is_fresh() { Inclusive64::first(seq) } else { Inclusive64::ordinal(seq, near) };
         // Number 0 does not exist in msgr2: it is as old as can be.
         let Some(ordinal) = ordinal else {
             self.counters.duplicates_dropped += 1;
-            return Ok(());
+            return Ok(false);
         };
-        let message = Message {
-            kind: header.kind,
-            tid: header.tid,
-            priority: u8::try_from(header.priority).unwrap_or(u8::MAX),
-            version: header.version,
-            compat_version: header.compat_version,
-            data_off: header.data_off,
-            front: frame.front,
-            middle: frame.middle,
-            data: frame.data,
-        };
-        let len = message.payload_len();
         match self.inbox.accept(ordinal, len, now) {
             Ok(Verdict::Deliver) => {}
             Ok(Verdict::DeliverAfterGap { missing }) => {
@@ -72,7 +85,7 @@ impl Session {
             }
             Ok(Verdict::Duplicate) => {
                 self.counters.duplicates_dropped += 1;
-                return Ok(());
+                return Ok(false);
             }
             Err(AcceptError::Gap { expected, got }) => {
                 return Err(ConnectionError::Gap {
@@ -82,15 +95,14 @@ impl Session {
             }
             // The end of the numbers, and whatever else a later version refuses.
             Err(_) => {
-                return Err(ConnectionError::Gap { expected: Inclusive64::number(near), got: header.seq });
+                return Err(ConnectionError::Gap { expected: Inclusive64::number(near), got: seq });
             }
         }
         self.throttle.take(1, len);
         self.backoff.progressed();
         self.counters.messages_received += 1;
         self.counters.bytes_received += len as u64;
-        self.inbound.push_back(Received { message, seq: header.seq });
-        Ok(())
+        Ok(true)
     }
 
     /// What may still be read before the application has taken something.

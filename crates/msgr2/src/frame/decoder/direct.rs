@@ -9,9 +9,10 @@ use crate::frame::preamble::{Preamble, SEGMENTS_MAX};
 use crate::wire::MessageHeader;
 
 /// How many buffers are remembered for use again, and how large they are together at most. They are used again
-/// when their last message was let go of; a page of fresh memory costs more than reading into it.
+/// when their last message was let go of; a page of fresh memory costs more than reading into it. Two of 1 MiB with
+/// what a frame adds: one is read into while the other is dealt with.
 const SPARES_MAX: usize = 4;
-const SPARE_BYTES_MAX: usize = 2 * 1024 * 1024;
+const SPARE_BYTES_MAX: usize = 2 * (1024 + 32) * 1024;
 
 /// The checksums of segments whose bytes come in pieces.
 #[derive(Debug)]
