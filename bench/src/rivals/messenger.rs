@@ -1,13 +1,12 @@
 //! Outlast through its public API, with what it does by default: lossless sessions, acknowledgements, checksums.
-//! Every message's receipt is kept until it has ended acknowledged; calls are [`Session::call`].
+//! Every message's receipt is kept until it has ended acknowledged; calls are [`Session::call`],
+//! or a [`outlast::CallQueue`] where many are under way.
 
 use super::Ready;
 use crate::case::{Rival, Task, Workload};
-use crate::work::{Driver, Outcome, Pool, Sink, Step};
+use crate::work::{Driver, Item, Outcome, Pool, Sink, Step};
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use outlast::{
     Address, Auth, ConnectOptions, EntityName, EntityType, Key, Keyring, KeyringEntry, Message, Messenger,
     Receipt, Session,
@@ -45,15 +44,17 @@ pub(super) async fn serve(task: Task, ready: Ready, mut sink: Sink) -> Result<()
     ready(address.ip().context("no IP address")?)?;
     let session = messenger.accept().await.context("no session")?;
     let mut messages = Vec::with_capacity(TAKE);
+    let mut replies = VecDeque::with_capacity(TAKE);
     while session.recv_many(&mut messages, TAKE).await > 0 {
         for message in messages.drain(..) {
             let payload = if message.front.is_empty() { &message.data } else { &message.front };
             if let Some(reply) = sink.take(payload) {
-                let reply = Message::new(KIND).data(Bytes::copy_from_slice(&reply));
-                // Its receipt is of no interest: the client waits for the reply itself.
-                drop(session.reply(&message, reply).await?);
+                let data = Bytes::copy_from_slice(&reply);
+                replies.push_back(Message::new(KIND).tid(message.tid).data(data));
             }
         }
+        // Its receipt is of no interest: the client waits for the replies themselves.
+        drop(session.send_many(&mut replies).await?);
     }
     Ok(())
 }
@@ -63,9 +64,12 @@ pub(super) async fn drive(task: Task, server: SocketAddr, driver: Driver) -> Res
     let session = messenger.connect(&[Address::from(server)], ConnectOptions::lossless()).await?;
     match task.workload {
         Workload::Stream => stream(&session, driver).await,
-        Workload::Call { .. } => {
+        Workload::Call { at_a_time } => {
             let same = (task.rival == Rival::OutlastAsCeph).then(|| Bytes::from(vec![7; task.size_bytes]));
-            calls(&session, driver, same).await
+            match at_a_time {
+                1 => calls_in_turn(&session, driver, same).await,
+                _ => calls_together(&session, driver, same).await,
+            }
         }
     }
 }
@@ -107,21 +111,37 @@ fn settle(receipts: &mut VecDeque<Receipt>) -> Result<()> {
 }
 
 /// `same`: the data of every request, which is told by its front then.
-async fn calls(session: &Session, mut driver: Driver, same: Option<Bytes>) -> Result<Outcome> {
+fn request(pool: &mut Pool, item: Item, same: Option<&Bytes>) -> Message {
+    let (payload, request) = (pool.bytes(item), Message::new(KIND));
+    match same {
+        Some(same) => request.front(payload).data(same.clone()),
+        None => request.data(payload),
+    }
+}
+
+async fn calls_in_turn(session: &Session, mut driver: Driver, same: Option<Bytes>) -> Result<Outcome> {
     let mut pool = Pool::default();
-    let mut calls = FuturesUnordered::new();
+    let mut reply = None;
+    loop {
+        match driver.step() {
+            Step::Send(item) => reply = Some(session.call(request(&mut pool, item, same.as_ref())).await?),
+            Step::Wait => driver.reply(&reply.take().context("nothing under way")?.data)?,
+            Step::Done => return driver.finish(),
+        }
+    }
+}
+
+async fn calls_together(session: &Session, mut driver: Driver, same: Option<Bytes>) -> Result<Outcome> {
+    let mut pool = Pool::default();
+    let mut calls = session.call_queue();
     loop {
         match driver.step() {
             Step::Send(item) => {
-                let (payload, request) = (pool.bytes(item), Message::new(KIND));
-                calls.push(session.call(match &same {
-                    Some(same) => request.front(payload).data(same.clone()),
-                    None => request.data(payload),
-                }));
+                calls.submit(request(&mut pool, item, same.as_ref())).await?;
             }
             Step::Wait => {
-                let reply = calls.next().await.context("nothing under way")??;
-                driver.reply(&reply.data)?;
+                let (_, reply) = calls.next().await.context("nothing under way")?;
+                driver.reply(&reply?.data)?;
             }
             Step::Done => return driver.finish(),
         }

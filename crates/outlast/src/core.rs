@@ -374,6 +374,19 @@ impl Locked {
         self.session.is_open() && !(self.room.is_first(place) && self.has_room(cost))
     }
 
+    /// Puts a sender into the queue for room. The waker is to be called once the lock is released: what the
+    /// connection had to write may have been written since it last said so, and it has no other reason to come again.
+    #[must_use]
+    pub(crate) fn wait_for_room(
+        &mut self,
+        place: &mut Option<Place>,
+        cost: usize,
+        waker: &Waker,
+    ) -> Option<Waker> {
+        self.room.enter(place, cost, waker);
+        if self.line.unwritten > 0 { self.line.ring() } else { None }
+    }
+
     /// Whether a message may be queued by somebody who does not wait.
     pub(crate) fn may_try(&self, cost: usize) -> bool {
         !self.session.is_open() || (self.room.is_empty() && self.session.has_room(cost))

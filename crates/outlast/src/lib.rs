@@ -29,13 +29,13 @@ mod wait;
 
 pub use auth::{Auth, generate_key};
 pub use builder::{ACCEPT_QUEUE_MAX, Builder, Profile};
-pub use call::Calling;
+pub use call::{CallQueue, Calling, Submitting};
 pub use error::{BuildError, CallError, ConnectError, ListenError, Lost, SendError, TrySendError};
 pub use event::{EVENTS_KEPT_MAX, Events, SessionEvent};
 pub use messenger::Messenger;
 pub use options::{ACCEPTED_LIFETIME, CONNECT_WITHIN, ConnectOptions, DRAIN_MAX, SessionOptions};
 pub use receipt::Receipt;
-pub use send::Sending;
+pub use send::{Sending, SendingMany};
 pub use session::Session;
 pub use stats::{Agreed, PeerInfo, Stats, Status};
 

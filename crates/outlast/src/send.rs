@@ -1,15 +1,16 @@
 //! Queueing a message, once there is room.
 
 use crate::call::leave;
-use crate::core::{Core, Locked};
+use crate::core::{Core, Locked, Ring};
 use crate::error::{SendError, TrySendError};
 use crate::receipt::Receipt;
 use crate::wait::{Place, wake};
 use outlast_msgr2::{Message, SendError as CoreSendError};
 use outlast_session::{MessageId, Payload};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, MutexGuard};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::task::coop;
 
 /// Sends that a task may make before it lets others run, as a multiple of the runtime's own measure, which is meant for
@@ -69,11 +70,15 @@ pub(crate) fn queue(
     drop(guard);
     ring.ring(core);
     wake(&mut wakes);
-    result.map_err(|error| match error {
+    result.map_err(refused)
+}
+
+fn refused(error: CoreSendError) -> SendError {
+    match error {
         CoreSendError::Closed(message) => SendError::Closed(message),
         CoreSendError::TooLarge(message) => SendError::TooLarge(message),
         CoreSendError::Full(_) => unreachable!("there was room under the same lock"),
-    })
+    }
 }
 
 impl Future for Sending<'_> {
@@ -89,12 +94,83 @@ impl Future for Sending<'_> {
         let mut guard = core.lock();
         let locked = &mut *guard;
         if locked.must_wait(this.place, cost) {
-            locked.room.enter(&mut this.place, cost, cx.waker());
+            let ring = locked.wait_for_room(&mut this.place, cost, cx.waker());
+            drop(guard);
+            ring.into_iter().for_each(Waker::wake);
             return Poll::Pending;
         }
         let Some(message) = this.message.take() else { return Poll::Pending };
         let queued = queue(core, guard, message, &mut this.place, |_, _| {});
         Poll::Ready(queued.map(|id| Receipt::new(Arc::clone(core), id)))
+    }
+}
+
+/// The future of [`crate::Session::send_many`].
+#[derive(Debug)]
+#[must_use = "messages are queued when the future is awaited"]
+pub struct SendingMany<'a> {
+    core: &'a Arc<Core>,
+    messages: &'a mut VecDeque<Message>,
+    place: Option<Place>,
+    last: Option<MessageId>,
+}
+
+impl<'a> SendingMany<'a> {
+    pub(crate) fn new(core: &'a Arc<Core>, messages: &'a mut VecDeque<Message>) -> Self {
+        Self { core, messages, place: None, last: None }
+    }
+
+    /// Queues what there is room for. Whether something is left that has to wait.
+    fn queue(&mut self, locked: &mut Locked) -> Result<bool, SendError> {
+        while let Some(message) = self.messages.front() {
+            if locked.must_wait(self.place, message.cost()) {
+                return Ok(true);
+            }
+            let Some(message) = self.messages.pop_front() else { break };
+            self.last = Some(locked.session.send(message, locked.seen).map_err(refused)?);
+        }
+        Ok(false)
+    }
+}
+
+impl Future for SendingMany<'_> {
+    type Output = Result<Option<Receipt>, SendError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let core = this.core;
+        let coop = ready!(coop::poll_proceed(cx));
+        let before = this.last;
+        let mut guard = core.lock();
+        let locked = &mut *guard;
+        let queued = this.queue(locked);
+        let mut wakes = Vec::new();
+        if let (Ok(true), Some(next)) = (&queued, this.messages.front()) {
+            wakes.extend(locked.wait_for_room(&mut this.place, next.cost(), cx.waker()));
+        } else if let Some(place) = this.place.take() {
+            locked.room.leave(place);
+            locked.wake_senders(&mut wakes);
+        }
+        let ring = if this.last == before { Ring::Line(None) } else { locked.ring_for_message() };
+        drop(guard);
+        ring.ring(core);
+        wake(&mut wakes);
+        if this.last != before {
+            coop.made_progress();
+        }
+        match queued {
+            Ok(true) => Poll::Pending,
+            Ok(false) => Poll::Ready(Ok(this.last.map(|id| Receipt::new(Arc::clone(core), id)))),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl Drop for SendingMany<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            leave(self.core.lock(), place);
+        }
     }
 }
 

@@ -6,11 +6,12 @@ use crate::event::Events;
 use crate::options::DRAIN_MAX;
 use crate::receipt::Receipt;
 use crate::recv::{self, Receiving};
-use crate::send::{Sending, try_queue};
+use crate::send::{Sending, SendingMany, try_queue};
 use crate::stats::{PeerInfo, Stats, Status};
 use crate::wait::Place;
 use outlast_cephx::{EntityName, Tickets};
 use outlast_msgr2::{Credential, EndReason, Message, SessionId};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -80,6 +81,19 @@ impl Session {
     /// The session is over or closing, or the message too large; it comes back.
     pub fn send(&self, message: Message) -> Sending<'_> {
         Sending::new(&self.core, message)
+    }
+
+    /// Queues these messages in their order, once there is room for each, as [`Session::send`] does for one, and takes
+    /// those that are queued off the list. What there is room for is queued together, which costs less for many small
+    /// ones. Returns the receipt of the last; within a class of priority messages are acknowledged in order, so it
+    /// speaks for the others of its class.
+    ///
+    /// Cancel-safe: what is still on the list when the future is dropped has not been queued, and all else has.
+    ///
+    /// # Errors
+    /// The session is over or closing, or a message too large; it comes back, and those behind it are on the list.
+    pub fn send_many<'a>(&'a self, messages: &'a mut VecDeque<Message>) -> SendingMany<'a> {
+        SendingMany::new(&self.core, messages)
     }
 
     /// Queues a message if there is room for it now and nobody waits for that room.

@@ -204,3 +204,99 @@ async fn a_call_whose_request_has_arrived_outlasts_an_interruption() {
     let reply = within(call).await.expect("no panic").expect("the session goes on, and so does the call");
     assert_eq!(&reply.front[..], b"answer");
 }
+
+#[tokio::test]
+async fn a_queue_of_calls_gives_their_ends_in_the_order_in_which_they_came() {
+    let pair = pair(Mode::Secure).await;
+    tokio::spawn(echo(pair.theirs.clone()));
+    let mut calls = pair.ours.call_queue();
+    assert!(within(calls.next()).await.is_none(), "none is under way");
+    let mut sent = Vec::new();
+    for (number, millis) in [400_u16, 200, 1].into_iter().enumerate() {
+        let request = Message::new(millis).front((number as u64).to_le_bytes().to_vec());
+        sent.push(within(calls.submit(request)).await.expect("sent"));
+    }
+    assert_eq!(calls.len(), 3);
+    assert!(calls.try_next().is_none(), "no reply comes before its time");
+    for number in [2, 1, 0] {
+        let (tid, reply) = within(calls.next()).await.expect("under way");
+        assert_eq!((tid, number_of(&reply.expect("a reply"))), (sent[number as usize], number));
+    }
+    assert!(calls.is_empty() && within(calls.next()).await.is_none());
+    assert!(pair.ours.try_recv().is_none(), "replies do not come as messages");
+}
+
+#[tokio::test]
+async fn many_calls_of_several_queues_each_come_back_once_to_their_own() {
+    const CALLS: u64 = 3000;
+    let pair = pair(Mode::Crc).await;
+    tokio::spawn(echo(pair.theirs.clone()));
+    let mut tasks = Vec::new();
+    for _ in 0..3 {
+        let ours = pair.ours.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut calls = ours.call_queue();
+            let (mut sent, mut came) = (std::collections::BTreeMap::new(), 0);
+            for number in 0..CALLS {
+                if calls.len() == 32 {
+                    let (tid, reply) = calls.next().await.expect("under way");
+                    assert_eq!(sent.remove(&tid), Some(number_of(&reply.expect("a reply"))));
+                    came += 1;
+                }
+                let request = Message::new((number % 3) as u16).front(number.to_le_bytes().to_vec());
+                sent.insert(calls.submit(request).await.expect("sent"), number);
+            }
+            while let Some((tid, reply)) = calls.next().await {
+                assert_eq!(sent.remove(&tid), Some(number_of(&reply.expect("a reply"))));
+                came += 1;
+            }
+            (came, sent.len())
+        }));
+    }
+    for task in tasks {
+        assert_eq!(within(task).await.expect("no panic"), (CALLS, 0));
+    }
+}
+
+#[tokio::test]
+async fn calls_of_a_queue_that_is_dropped_leave_nothing_behind() {
+    let pair = pair(Mode::Crc).await;
+    tokio::spawn(echo(pair.theirs.clone()));
+    let mut calls = pair.ours.call_queue();
+    for number in 0..10_u64 {
+        let request = Message::new(100).front(number.to_le_bytes().to_vec());
+        within(calls.submit(request)).await.expect("sent");
+    }
+    drop(calls);
+    // The replies of the requests that had gone come before this one's.
+    let reply = within(pair.ours.call(Message::new(300).front(77_u64.to_le_bytes().to_vec()))).await;
+    assert_eq!(number_of(&reply.expect("a reply")), 77);
+    assert!(pair.ours.try_recv().is_none(), "replies to nobody are dropped");
+}
+
+#[tokio::test]
+async fn calls_of_a_queue_end_with_their_session_and_later_ones_are_not_sent() {
+    let pair = pair(Mode::Crc).await;
+    let mut calls = pair.ours.call_queue();
+    for _ in 0..3 {
+        within(calls.submit(Message::new(1))).await.expect("sent");
+    }
+    pair.ours.abort();
+    for _ in 0..3 {
+        let (_, end) = within(calls.next()).await.expect("under way");
+        assert_eq!(end.expect_err("no reply"), CallError::Ended(EndReason::ClosedUndrained));
+    }
+    let refused = within(calls.submit(Message::new(1))).await.expect_err("the session is over");
+    assert!(matches!(refused, CallError::NotSent(_)), "{refused:?}");
+    assert!(calls.is_empty());
+}
+
+#[tokio::test]
+async fn a_request_submitted_under_a_transaction_id_that_waits_is_refused() {
+    let pair = pair(Mode::Crc).await;
+    let mut calls = pair.ours.call_queue();
+    assert_eq!(within(calls.submit(Message::new(1).tid(5))).await, Ok(5));
+    let refused = within(calls.submit(Message::new(1).tid(5))).await;
+    assert_eq!(refused, Err(CallError::TidInUse { tid: 5 }));
+    assert_eq!(calls.len(), 1, "the first one goes on");
+}

@@ -3,7 +3,10 @@
 mod common;
 
 use common::*;
-use outlast::{LivenessConfig, Message, OutboxLimits, SessionOptions, TrySendError};
+use outlast::{
+    ConnectOptions, LivenessConfig, Message, OutboxLimits, Policy, SendError, SessionOptions, TrySendError,
+};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 fn kilobytes(number: u64) -> Message {
@@ -56,14 +59,18 @@ async fn a_receiver_that_is_slower_than_the_keepalives_keeps_its_connection() {
         .expect("valid");
     let client = client(Mode::Crc, &keyring).liveness(liveness).build().expect("valid");
     let pair = pair_of(server, client, loopback(), lossless()).await;
-    for number in 0..600 {
-        drop(pair.ours.send(kilobytes(number)).await.expect("queued"));
-    }
+    let ours = pair.ours.clone();
+    let sender = tokio::spawn(async move {
+        for number in 0..600 {
+            drop(ours.send(kilobytes(number)).await.expect("queued"));
+        }
+    });
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(pair.theirs.stats().inbound_messages <= 9);
     for number in 0..600 {
         assert_eq!(number_of(&within(pair.theirs.recv()).await.expect("a message")), number);
     }
+    within(sender).await.expect("no panic");
     assert_eq!(pair.ours.stats().connects, 1, "nobody took the other for dead");
 }
 
@@ -129,4 +136,65 @@ async fn a_message_larger_than_the_whole_queue_passes_alone() {
     let message = within(pair.theirs.recv()).await.expect("a message");
     assert!(message.data.len() == 300 << 10 && message.data.iter().all(|b| *b == 3));
     within(receipt).await.expect("acknowledged");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lossy_sender_goes_on_when_its_connection_has_written_all_and_hears_nothing() {
+    let keyring = keyring();
+    let server = server(Mode::Crc, &keyring).accepted(SessionOptions::policy(Policy::STATELESS_SERVER));
+    let client = client(Mode::Crc, &keyring);
+    let (server, client) = (server.build().expect("valid"), client.build().expect("valid"));
+    let pair = pair_of(server, client, loopback(), ConnectOptions::lossy()).await;
+    for number in 0..300 {
+        // More than may wait to be written. Nothing comes back: neither acknowledgements nor, so soon, keepalives.
+        let large = numbered(2 * number).data(vec![0; 300 << 10]);
+        drop(pair.ours.try_send(large).expect("there is room"));
+        assert_eq!(number_of(&within(pair.theirs.recv()).await.expect("a message")), 2 * number);
+        let sent = pair.ours.send(numbered(2 * number + 1));
+        drop(tokio::time::timeout(Duration::from_secs(3), sent).await.expect("no stall").expect("sent"));
+        assert_eq!(number_of(&within(pair.theirs.recv()).await.expect("a message")), 2 * number + 1);
+    }
+}
+
+#[tokio::test]
+async fn messages_sent_together_arrive_in_order_and_wait_for_room_where_they_must() {
+    let pair = narrow_pair().await;
+    let ours = pair.ours.clone();
+    let sender = tokio::spawn(async move {
+        let mut messages: VecDeque<_> = (0..1000).map(kilobytes).collect();
+        let receipt = ours.send_many(&mut messages).await.expect("open").expect("not one");
+        assert!(messages.is_empty(), "all are queued");
+        assert!(ours.send_many(&mut messages).await.expect("open").is_none(), "there was none");
+        receipt.await
+    });
+    for number in 0..1000 {
+        assert_eq!(number_of(&within(pair.theirs.recv()).await.expect("a message")), number);
+    }
+    assert_eq!(within(sender).await.expect("no panic"), Ok(()), "the last is acknowledged, and so are all");
+}
+
+#[tokio::test]
+async fn messages_sent_together_and_cancelled_are_either_queued_or_still_in_the_callers_hands() {
+    const COUNT: usize = 200;
+    let pair = narrow_pair().await;
+    let mut messages: VecDeque<_> = (0..COUNT as u64).map(kilobytes).collect();
+    // Nobody receives: there is no room for all of them.
+    let cut = tokio::time::timeout(Duration::from_millis(100), pair.ours.send_many(&mut messages)).await;
+    assert!(cut.is_err(), "it waits");
+    let left: Vec<_> = messages.iter().map(number_of).collect();
+    let queued = COUNT - left.len();
+    assert!(queued > 0 && !left.is_empty(), "{queued} of {COUNT}");
+    assert_eq!(left, (queued as u64..COUNT as u64).collect::<Vec<_>>());
+    // Its place in the queue for room is free again.
+    let ours = pair.ours.clone();
+    let others = tokio::spawn(async move { ours.send(numbered(7777)).await.map(drop) });
+    for number in 0..queued as u64 {
+        assert_eq!(number_of(&within(pair.theirs.recv()).await.expect("a message")), number);
+    }
+    within(others).await.expect("no panic").expect("sent");
+    assert_eq!(number_of(&within(pair.theirs.recv()).await.expect("a message")), 7777);
+    pair.ours.abort();
+    let refused = within(pair.ours.send_many(&mut messages)).await.expect_err("the session is over");
+    assert!(matches!(refused, SendError::Closed(_)), "{refused:?}");
+    assert_eq!(messages.len(), left.len() - 1, "one came back, the others are on the list");
 }
