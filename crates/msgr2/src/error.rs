@@ -4,6 +4,7 @@ use crate::connection::State;
 use crate::frame::{EncodeError, FrameError};
 use crate::wire::{AuthMethod, BannerError, ConnectionMode, DecodeError};
 use outlast_session::AckError;
+use std::net::IpAddr;
 
 /// Who has to mend something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,14 @@ pub enum ConnectionError {
     Lost {
         /// Where the connection stood.
         state: State,
+    },
+    /// This machine has moved to another network and left the connection behind.
+    #[error("this machine has moved from {from} to {to}")]
+    Moved {
+        /// The local address that the connection had.
+        from: IpAddr,
+        /// The one that a new connection to the same peer gets.
+        to: IpAddr,
     },
     /// The transport could not be opened.
     #[error("no connection could be opened: {reason}")]
@@ -197,6 +206,7 @@ impl ConnectionError {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::Lost { .. }
+            | Self::Moved { .. }
             | Self::Unreachable { .. }
             | Self::HandshakeTimeout { .. }
             | Self::Silent
@@ -249,6 +259,7 @@ impl ConnectionError {
             | Self::MissingFeatures { .. }
             | Self::Encode(_) => true,
             Self::Lost { .. }
+            | Self::Moved { .. }
             | Self::Unreachable { .. }
             | Self::HandshakeTimeout { .. }
             | Self::Silent
