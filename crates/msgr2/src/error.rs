@@ -198,6 +198,16 @@ pub enum ConnectionError {
     /// This end cannot take another session now.
     #[error("too many sessions")]
     TooManySessions,
+    /// The peer's name has as many sessions at this end as one name may. The peer mends it by closing those that it does not
+    /// need; this end, if they are all needed, by a higher [`crate::EndpointConfig::sessions_per_name_max`].
+    #[error(
+        "the peer's name has {limit} sessions here already, as many as one may: \
+         let it close some, or raise the bound at this end"
+    )]
+    TooManySessionsOfName {
+        /// The bound.
+        limit: usize,
+    },
 }
 
 impl ConnectionError {
@@ -239,7 +249,8 @@ impl ConnectionError {
             | Self::Ack(_)
             | Self::Gap { .. }
             | Self::TooManyRetries { .. }
-            | Self::PeerClosed => Fault::Peer,
+            | Self::PeerClosed
+            | Self::TooManySessionsOfName { .. } => Fault::Peer,
         }
     }
 
@@ -281,7 +292,8 @@ impl ConnectionError {
             | Self::TooManyRetries { .. }
             | Self::SessionEnded
             | Self::PeerClosed
-            | Self::TooManySessions => false,
+            | Self::TooManySessions
+            | Self::TooManySessionsOfName { .. } => false,
         }
     }
 }

@@ -84,3 +84,61 @@ fn without_proof_a_wished_name_keeps_nobody_out() {
         accepted(acceptor.ident(ident(LOWER, 1, COOKIE)));
     }
 }
+
+/// One key cannot fill the table: its sessions are counted by the name that it proves, whatever addresses and cookies it
+/// comes with.
+#[test]
+fn a_name_with_as_many_sessions_as_one_may_have_is_refused_and_the_others_are_not() {
+    const LIMIT: usize = 3;
+    let global_id = i64::try_from(GLOBAL_ID).unwrap();
+    for matching in [Matching::Address, Matching::Identity] {
+        let config = SessionConfig { matching, ..SessionConfig::new(Policy::STATEFUL_SERVER) };
+        let mut acceptor = Acceptor::with_limit(config, LIMIT);
+        let claim = |number: u8| ClientIdent {
+            global_id,
+            ..ident(10 + number, 1 + u64::from(number), COOKIE + u64::from(number))
+        };
+        acceptor.newcomer("client.a");
+        let mut sessions = Vec::new();
+        for number in 0..3 {
+            accepted(acceptor.ident(claim(number)));
+            sessions.push(acceptor.session.take().unwrap());
+        }
+        let too_many = ConnectionError::TooManySessionsOfName { limit: LIMIT };
+        assert_eq!((too_many.fault(), too_many.is_refusal()), (Fault::Peer, false));
+        assert_eq!(acceptor.ident(claim(3)), Decision::Refuse(too_many.clone()));
+        let proven = acceptor.request.name.clone().unwrap();
+        assert_eq!((acceptor.endpoint.sessions_of(&proven), acceptor.endpoint.sessions()), (3, 3));
+
+        // Those that it has go on.
+        acceptor.session = sessions.pop();
+        let again = ClientIdent { global_seq: 9, ..claim(2) };
+        accepted(acceptor.ident(again));
+        assert_eq!(acceptor.endpoint.sessions_of(&proven), 3);
+
+        // Another name comes in, and so does this one when one of its sessions is over.
+        acceptor.session = None;
+        acceptor.newcomer("client.b");
+        accepted(acceptor.ident(claim(4)));
+        acceptor.session = None;
+        acceptor.newcomer("client.a");
+        assert_eq!(acceptor.ident(claim(5)), Decision::Refuse(too_many));
+        for _ in 0..2 {
+            // The second time it is known no more.
+            acceptor.endpoint.forget(sessions[0].id());
+            assert_eq!(acceptor.endpoint.sessions_of(&proven), 2);
+        }
+        accepted(acceptor.ident(claim(5)));
+    }
+}
+
+/// Nobody has proven anything: there is no name to count by.
+#[test]
+fn who_proves_no_name_is_not_counted_by_name() {
+    let mut acceptor = Acceptor::with_limit(SessionConfig::new(Policy::STATEFUL_SERVER), 1);
+    for host in 1..4 {
+        accepted(acceptor.ident(ident(host, 1, COOKIE)));
+        acceptor.session = None;
+    }
+    assert_eq!(acceptor.endpoint.sessions(), 3);
+}
