@@ -20,8 +20,8 @@ use std::time::Duration;
 /// One end of a session. Clones are handles of the same session; every method can be called from any task, and every
 /// future can be dropped at any time.
 ///
-/// Dropping the last handle closes the session as [`Session::close`] does, in the background. Receipts and events do
-/// not count.
+/// Dropping the last handle closes the session as [`Session::close`] does, in the background; what was not received by
+/// then, and what still comes, is dropped. Receipts and events do not count.
 #[derive(Debug)]
 pub struct Session {
     core: Arc<Core>,
@@ -193,6 +193,9 @@ impl Session {
 
     /// Ends the session in order: takes nothing more to send, and waits until everything is acknowledged, for at most
     /// [`DRAIN_MAX`]. Says how it ended: [`EndReason::Closed`] if nothing was lost.
+    ///
+    /// As long as there is a handle, what comes in is kept for it. If more has come than the session may hold, the
+    /// acknowledgements behind it are not read before somebody receives.
     ///
     /// Dropping the future does not stop the closing.
     pub async fn close(&self) -> EndReason {
