@@ -179,16 +179,7 @@ impl Session {
 
     /// Waits until the session is over.
     pub async fn ended(&self) -> EndReason {
-        let mut watch = Watch { core: &self.core, place: None };
-        poll_fn(|cx| {
-            let mut locked = self.core.lock();
-            if let Some(reason) = locked.session.end() {
-                return Poll::Ready(reason.clone());
-            }
-            locked.watchers.enter(&mut watch.place, cx.waker());
-            Poll::Pending
-        })
-        .await
+        self.core.ended().await
     }
 
     /// Ends the session in order: takes nothing more to send, and waits until everything is acknowledged, for at most
@@ -211,6 +202,22 @@ impl Session {
     /// Ends the session at once. What is not acknowledged is lost with it; what came in can still be received.
     pub fn abort(&self) {
         self.core.change(|locked, _| locked.session.abort());
+    }
+}
+
+impl Core {
+    /// Waits until the session is over, without being a handle of it.
+    pub(crate) async fn ended(&self) -> EndReason {
+        let mut watch = Watch { core: self, place: None };
+        poll_fn(|cx| {
+            let mut locked = self.lock();
+            if let Some(reason) = locked.session.end() {
+                return Poll::Ready(reason.clone());
+            }
+            locked.watchers.enter(&mut watch.place, cx.waker());
+            Poll::Pending
+        })
+        .await
     }
 }
 
