@@ -6,8 +6,8 @@ use outlast_cephx::server::TicketSecrets;
 use outlast_cephx::{EntityName, EntityType, Key, KeyType, Keyring, ServiceMask, Timestamp};
 use outlast_msgr2::compress::Algorithm;
 use outlast_msgr2::connection::FEATURE_OUTLAST_CLOSE;
-use outlast_msgr2::wire::{AddrVec, ConnectionMode, EntityAddr, FEATURE_REVISION_1};
 use outlast_msgr2::endpoint::SESSIONS_PER_NAME_MAX;
+use outlast_msgr2::wire::{AddrVec, ConnectionMode, EntityAddr, FEATURE_REVISION_1};
 use outlast_msgr2::{
     Authority, ConnectionConfig, Credential, EndpointConfig, Matching, Policy, SessionConfig,
 };

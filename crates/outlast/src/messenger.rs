@@ -335,7 +335,7 @@ impl Messenger {
         if table.endpoint.sessions() >= SESSIONS_MAX {
             return Err(ConnectError::TooManySessions);
         }
-        let session = table.endpoint.connect(target, config, now);
+        let session = table.endpoint.connect(target, config, now).map_err(|_| ConnectError::NoAddress)?;
         let targets = Targets { addresses: addresses.to_vec(), known_as: options.known_as };
         let core = table.new_core(inner, session, targets, Some(credential), now);
         let session = Session::new(Arc::clone(&core));

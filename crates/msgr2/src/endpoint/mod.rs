@@ -45,6 +45,11 @@ pub(crate) enum Key {
     Peer { name: EntityName },
 }
 
+/// [`Endpoint::connect`] was given no address to dial: the user's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no address to connect to")]
+pub struct NoAddress;
+
 /// What is known of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
@@ -187,7 +192,18 @@ impl Endpoint {
     }
 
     /// A new session that dials `target`. It waits to be dialled: ask its [`Session::poll_dial`].
-    pub fn connect(&mut self, target: Target, config: SessionConfig, now: Instant) -> Session {
+    ///
+    /// # Errors
+    /// The target has no address, so that the session could only wait for ever.
+    pub fn connect(
+        &mut self,
+        target: Target,
+        config: SessionConfig,
+        now: Instant,
+    ) -> Result<Session, NoAddress> {
+        if target.addresses.0.is_empty() {
+            return Err(NoAddress);
+        }
         let id = SessionId(self.next_id());
         let key = match (config.matching, config.policy.is_peer(), &target.name) {
             (Matching::Address, _, _) => Some(Key::Addresses(target.addresses.clone())),
@@ -199,7 +215,7 @@ impl Endpoint {
         let mut session = Session::new(id, config, SessionState::Pausing { until: now }, now, seed);
         session.target = Some(target);
         self.register(id, key, None);
-        session
+        Ok(session)
     }
 
     /// A connection for a session that wants one ([`Session::poll_dial`]); the driver opens the transport to `target`

@@ -16,7 +16,7 @@ mod names;
 mod reconnect_rows;
 
 use outlast_cephx::EntityName;
-use outlast_msgr2::endpoint::{Answer, Introduced, SESSIONS_PER_NAME_MAX};
+use outlast_msgr2::endpoint::{Answer, Introduced, NoAddress, SESSIONS_PER_NAME_MAX};
 use outlast_msgr2::wire::{
     AddrVec, ClientIdent, Control, EntityAddr, IDENT_FLAG_LOSSY, IdentMissingFeatures, ServerIdent,
     SessionReconnect, SessionReset, SessionRetry, SessionRetryGlobal, Wait,
@@ -161,7 +161,7 @@ impl Acceptor {
     fn opened(&mut self, host: u8) {
         let target = Target { addresses: address(host).into(), entity_type: None, name: None };
         let config = self.endpoint_default();
-        self.session = Some(self.endpoint.connect(target, config, NOW));
+        self.session = Some(self.endpoint.connect(target, config, NOW).unwrap());
     }
 
     fn endpoint_default(&self) -> SessionConfig {

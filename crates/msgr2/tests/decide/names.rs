@@ -57,7 +57,7 @@ fn a_newcomer_of_another_type_does_not_get_the_session_that_was_opened_to_its_ad
     for policy in [Policy::LOSSLESS_PEER, Policy::LOSSLESS_PEER_REUSE] {
         let mut acceptor = Acceptor::by_address(policy);
         let target = Target { addresses: address(LOWER).into(), entity_type: Some(OSD), name: None };
-        acceptor.session = Some(acceptor.endpoint.connect(target, SessionConfig::new(policy), NOW));
+        acceptor.session = Some(acceptor.endpoint.connect(target, SessionConfig::new(policy), NOW).unwrap());
         let queued = acceptor.say();
         acceptor.newcomer("client.a");
         let claim = ClientIdent { global_id: -1, ..ident(LOWER, 1, COOKIE) };
@@ -76,7 +76,7 @@ fn without_proof_a_wished_name_keeps_nobody_out() {
         let mut acceptor = Acceptor::by_address(policy);
         let name = "osd.1".parse().ok();
         let target = Target { addresses: address(LOWER).into(), entity_type: Some(OSD), name };
-        acceptor.session = Some(acceptor.endpoint.connect(target, SessionConfig::new(policy), NOW));
+        acceptor.session = Some(acceptor.endpoint.connect(target, SessionConfig::new(policy), NOW).unwrap());
         acceptor.newcomer("osd.7");
         let claim = ClientIdent { global_id: 7, ..ident(LOWER, 1, COOKIE) };
         assert!(refused(acceptor.ident(claim)), "a name that is proven is compared");
@@ -141,4 +141,14 @@ fn who_proves_no_name_is_not_counted_by_name() {
         acceptor.session = None;
     }
     assert_eq!(acceptor.endpoint.sessions(), 3);
+}
+
+/// It would be about to dial for ever, and its timer always in the past.
+#[test]
+fn a_session_to_nowhere_is_not_begun() {
+    let mut acceptor = Acceptor::by_address(Policy::LOSSLESS_PEER);
+    let target = Target { addresses: AddrVec::default(), entity_type: None, name: None };
+    let config = acceptor.endpoint_default();
+    assert_eq!(acceptor.endpoint.connect(target, config, NOW).err(), Some(NoAddress));
+    assert_eq!(acceptor.endpoint.sessions(), 0);
 }
