@@ -198,8 +198,8 @@ pub enum ConnectionError {
     /// This end cannot take another session now.
     #[error("too many sessions")]
     TooManySessions,
-    /// The peer's name has as many sessions at this end as one name may. The peer mends it by closing those that it does not
-    /// need; this end, if they are all needed, by a higher [`crate::EndpointConfig::sessions_per_name_max`].
+    /// The peer's name has as many sessions at this end as one name may. The peer mends it by closing those that it does
+    /// not need; this end, if they are all needed, by a higher [`crate::EndpointConfig::sessions_per_name_max`].
     #[error(
         "the peer's name has {limit} sessions here already, as many as one may: \
          let it close some, or raise the bound at this end"

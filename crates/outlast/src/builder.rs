@@ -187,11 +187,11 @@ impl Builder {
         self
     }
 
-    /// Sessions that may have come in from one authenticated name and not be over yet, with a connection or without. A further newcomer is refused
-    /// with [`crate::ConnectionError::TooManySessionsOfName`] (in this end's log; its own end sees the connection close,
-    /// and tries again). Default: [`SESSIONS_PER_NAME_MAX`], so that one key cannot take every place that there is; raise
-    /// it where more machines than that share a key, lower it where a key is one machine's. With [`Auth::none`] there
-    /// are no names to count by.
+    /// Sessions that may have come in from one authenticated name and not be over yet, with a connection or without. A
+    /// further newcomer is refused with [`crate::ConnectionError::TooManySessionsOfName`] (in this end's log; its own end
+    /// sees the connection close, and tries again). Default: [`SESSIONS_PER_NAME_MAX`], so that one key cannot take every
+    /// place that there is; raise it where more machines than that share a key, lower it where a key is one machine's.
+    /// With [`Auth::none`] there are no names to count by.
     #[must_use]
     pub fn sessions_per_name_max(mut self, sessions: usize) -> Self {
         self.sessions_per_name_max = sessions;

@@ -395,8 +395,8 @@ impl Core {
 enum Begun {
     /// A session, new or known.
     Open(Session),
-    /// The one session with it takes nothing more. A second beside it would be taken for the peer's only one, and what the
-    /// first has not delivered yet would be lost.
+    /// The one session with it takes nothing more. A second beside it would be taken for the peer's only one, and what
+    /// the first has not delivered yet would be lost.
     Closing(Arc<Core>),
 }
 
