@@ -143,9 +143,13 @@ impl World {
                 let target =
                     Target { addresses: addresses(choice), entity_type: None, name: name(choice >> 4) };
                 if !policy.server && self.made < OPERATIONS_MAX {
+                    let nowhere = target.addresses.0.is_empty();
                     let session = self.endpoint.connect(target, setup::session(policy, matching), self.now);
-                    self.made += 1;
-                    self.sessions.insert(session.id(), session);
+                    assert_eq!(session.is_err(), nowhere, "a session needs an address, and nothing else");
+                    if let Ok(session) = session {
+                        self.made += 1;
+                        self.sessions.insert(session.id(), session);
+                    }
                 }
             }
         }

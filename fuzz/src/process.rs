@@ -66,7 +66,7 @@ impl Process {
 
     /// A new session; it dials at once.
     pub fn connect(&mut self, target: Target, config: SessionConfig) -> SessionId {
-        let session = self.endpoint.connect(target, config, self.now);
+        let session = self.endpoint.connect(target, config, self.now).expect("an address");
         let id = session.id();
         self.sessions.insert(id, session);
         self.drain();

@@ -6,6 +6,7 @@ use outlast_cephx::server::TicketSecrets;
 use outlast_cephx::{EntityName, EntityType, Key, KeyType, Keyring, ServiceMask, Timestamp};
 use outlast_msgr2::compress::Algorithm;
 use outlast_msgr2::connection::FEATURE_OUTLAST_CLOSE;
+use outlast_msgr2::endpoint::SESSIONS_PER_NAME_MAX;
 use outlast_msgr2::wire::{AddrVec, ConnectionMode, EntityAddr, FEATURE_REVISION_1};
 use outlast_msgr2::{
     Authority, ConnectionConfig, Credential, EndpointConfig, Matching, Policy, SessionConfig,
@@ -135,6 +136,7 @@ pub fn process(name: &str, listens: Option<u8>, accepted: SessionConfig, choice:
         connection: Arc::new(connection),
         accepted: BTreeMap::new(),
         accepted_default: accepted,
+        sessions_per_name_max: SESSIONS_PER_NAME_MAX,
         name,
     };
     Process::new(config, credential, authority, listens.unwrap_or(0))

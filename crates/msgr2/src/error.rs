@@ -4,6 +4,7 @@ use crate::connection::State;
 use crate::frame::{EncodeError, FrameError};
 use crate::wire::{AuthMethod, BannerError, ConnectionMode, DecodeError};
 use outlast_session::AckError;
+use std::net::IpAddr;
 
 /// Who has to mend something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,14 @@ pub enum ConnectionError {
     Lost {
         /// Where the connection stood.
         state: State,
+    },
+    /// This machine has moved to another network and left the connection behind.
+    #[error("this machine has moved from {from} to {to}")]
+    Moved {
+        /// The local address that the connection had.
+        from: IpAddr,
+        /// The one that a new connection to the same peer gets.
+        to: IpAddr,
     },
     /// The transport could not be opened.
     #[error("no connection could be opened: {reason}")]
@@ -189,6 +198,16 @@ pub enum ConnectionError {
     /// This end cannot take another session now.
     #[error("too many sessions")]
     TooManySessions,
+    /// The peer's name has as many sessions at this end as one name may. The peer mends it by closing those that it does
+    /// not need; this end, if they are all needed, by a higher [`crate::EndpointConfig::sessions_per_name_max`].
+    #[error(
+        "the peer's name has {limit} sessions here already, as many as one may: \
+         let it close some, or raise the bound at this end"
+    )]
+    TooManySessionsOfName {
+        /// The bound.
+        limit: usize,
+    },
 }
 
 impl ConnectionError {
@@ -197,6 +216,7 @@ impl ConnectionError {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::Lost { .. }
+            | Self::Moved { .. }
             | Self::Unreachable { .. }
             | Self::HandshakeTimeout { .. }
             | Self::Silent
@@ -229,7 +249,8 @@ impl ConnectionError {
             | Self::Ack(_)
             | Self::Gap { .. }
             | Self::TooManyRetries { .. }
-            | Self::PeerClosed => Fault::Peer,
+            | Self::PeerClosed
+            | Self::TooManySessionsOfName { .. } => Fault::Peer,
         }
     }
 
@@ -249,6 +270,7 @@ impl ConnectionError {
             | Self::MissingFeatures { .. }
             | Self::Encode(_) => true,
             Self::Lost { .. }
+            | Self::Moved { .. }
             | Self::Unreachable { .. }
             | Self::HandshakeTimeout { .. }
             | Self::Silent
@@ -270,7 +292,8 @@ impl ConnectionError {
             | Self::TooManyRetries { .. }
             | Self::SessionEnded
             | Self::PeerClosed
-            | Self::TooManySessions => false,
+            | Self::TooManySessions
+            | Self::TooManySessionsOfName { .. } => false,
         }
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use outlast_cephx::{EntityName, EntityType, none};
 use outlast_msgr2::connection::State;
+use outlast_msgr2::endpoint::SESSIONS_PER_NAME_MAX;
 use outlast_msgr2::frame::{FrameEncoder, FrameError, OutBuf, Revision, Tag};
 use outlast_msgr2::wire::{
     AddrVec, AuthMethod, AuthRequest, AuthSignature, Banner, ConnectionMode, EntityAddr, FEATURE_REVISION_1,
@@ -26,6 +27,7 @@ fn accepted() -> Connection {
         connection: Arc::new(ConnectionConfig::new(4)),
         accepted: BTreeMap::new(),
         accepted_default: SessionConfig::new(Policy::STATEFUL_SERVER),
+        sessions_per_name_max: SESSIONS_PER_NAME_MAX,
     };
     Endpoint::new(config, [1; 32]).accept(EntityAddr::BLANK, Arc::new(Authority::None), NOW)
 }

@@ -49,11 +49,15 @@ pub enum AddressError {
     #[error("\"{0}\" has no valid port: it must be a number up to 65535")]
     Port(String),
     /// The host is empty or too long, or has characters that no name has.
-    #[error("\"{0}\" is not the name or address of a host")]
+    #[error("\"{0}\" is not the name or address of a host{hint}", hint = brackets(.0))]
     Host(String),
     /// The path of a Unix socket is empty or too long.
     #[error("a Unix socket needs a path of 1 to {UNIX_PATH_BYTES_MAX} bytes")]
     UnixPath,
+}
+
+fn brackets(host: &str) -> &'static str {
+    if host.contains(['[', ']']) { ": brackets come in pairs, around an IPv6 address" } else { "" }
 }
 
 impl Address {
@@ -62,7 +66,7 @@ impl Address {
     /// # Errors
     /// The text is none of the forms.
     pub fn parse_with_port(text: &str, default_port: u16) -> Result<Self, AddressError> {
-        if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        if let Ok(ip) = text.parse::<IpAddr>() {
             return Ok(Self::Ip(SocketAddr::new(ip, default_port)));
         }
         match text.parse() {
@@ -218,6 +222,21 @@ mod tests {
         assert_eq!(parse("unix:/x").as_deref(), Ok("unix:/x"));
         assert_eq!(parse("host:x"), Err(AddressError::Port("host:x".into())));
         assert_eq!(parse("unix"), Err(AddressError::Host("unix".into())));
+    }
+
+    #[test]
+    fn brackets_come_in_pairs_and_around_ipv6_alone() {
+        for text in
+            ["[::1", "::1]", "[[::1]]", "[[::1]", "[10.0.0.1]", "[10.0.0.1", "10.0.0.1]", "[host", "[]"]
+        {
+            let error = Address::parse_with_port(text, 9).expect_err(text);
+            assert_eq!(error, AddressError::Host(text.into()));
+            assert!(error.to_string().ends_with("brackets come in pairs, around an IPv6 address"), "{error}");
+        }
+        for text in ["[::1:9", "::1]:9", "[[::1]]:9", "[10.0.0.1]:9", "[10.0.0.1:9", "[]:9"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+            assert!(Address::parse_with_port(text, 7).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use tokio::task::coop;
 use tokio::time::Sleep;
 
 /// Bytes read before what they brought is handed on, and its receivers have their turn: the messages are still in the
@@ -134,7 +135,8 @@ enum After {
 enum Sleeps {
     /// The timer is set.
     Well,
-    /// The deadline is near, and may be gone once those have run for whom something came in.
+    /// Not yet, the others first: the deadline is near, and may be gone once those have run for whom something came in;
+    /// or this task has used up what the runtime grants it at a time.
     OnceOthersRan,
     /// The time has come meanwhile.
     Not,
@@ -195,7 +197,8 @@ impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
         if set {
             return Sleeps::Well;
         }
-        if hesitates {
+        // Without budget left the runtime's timer is pending whatever its time, and notes nobody to be woken by it.
+        if hesitates || !coop::has_budget_remaining() {
             return Sleeps::OnceOthersRan;
         }
         timer.as_mut().reset(self.clock.timer(deadline, now));
@@ -292,4 +295,102 @@ async fn linger(socket: &mut Socket) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UnixStream;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("over")]
+    struct Over;
+
+    /// Says and hears nothing, and ends when its time has come.
+    struct Deadline {
+        at: Instant,
+        buffer: [u8; 1],
+    }
+
+    impl StreamChannel for Deadline {
+        type Session = ();
+        type Error = Over;
+
+        fn poll_read(&mut self) -> &mut [u8] {
+            &mut self.buffer
+        }
+
+        fn handle_read(&mut self, _: usize, _: Instant) -> Result<(), Over> {
+            Ok(())
+        }
+
+        fn handle_eof(&mut self, _: Instant) -> Over {
+            Over
+        }
+
+        fn sync(&mut self, (): &mut (), _: Instant) -> Result<(), Over> {
+            Ok(())
+        }
+
+        fn poll_write<'a>(&'a mut self, _: &mut [IoSlice<'a>]) -> usize {
+            0
+        }
+
+        fn handle_written(&mut self, _: usize, _: Instant) {}
+
+        fn poll_timeout(&self) -> Option<Instant> {
+            Some(self.at)
+        }
+
+        fn handle_timeout(&mut self, now: Instant) -> Result<(), Over> {
+            if now < self.at { Ok(()) } else { Err(Over) }
+        }
+    }
+
+    /// Takes all that the runtime grants a task at a time, in its first `greedy` turns.
+    struct Greedy {
+        greedy: u32,
+    }
+
+    impl Host<Deadline> for Greedy {
+        fn exchange(&mut self, _: &mut Deadline, _: Instant, waker: &Waker) -> Result<Exchange, Over> {
+            if self.greedy > 0 {
+                self.greedy -= 1;
+                let mut cx = Context::from_waker(waker);
+                while coop::has_budget_remaining() {
+                    if let Poll::Ready(taken) = coop::poll_proceed(&mut cx) {
+                        taken.made_progress();
+                    }
+                }
+            }
+            Ok(Exchange::Done)
+        }
+
+        fn finished(&mut self, _: &mut Deadline) -> Option<Over> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deadline_is_kept_though_the_turn_that_sets_the_timer_has_used_up_the_tasks_budget() {
+        for wait in [DEADLINE_NEAR / 5, 3 * DEADLINE_NEAR] {
+            for greedy in [0, 1, 2, 3] {
+                let (socket, _peer) = UnixStream::pair().expect("a pair");
+                let socket = Socket::unix(socket).expect("a socket");
+                // A task of its own, as in use: nothing else wakes it.
+                let driven = tokio::spawn(async move {
+                    let clock = Clock::new();
+                    let mut channel = Deadline { at: clock.now() + wait, buffer: [0] };
+                    let mut host = Greedy { greedy };
+                    drive(socket, &mut channel, &mut host, &clock).await;
+                    host.greedy
+                });
+                let left = tokio::time::timeout(crate::CLOCK_CHECK_MAX / 2, driven).await;
+                let left = left.unwrap_or_else(|_| {
+                    panic!("the timer of {wait:?} never woke the loop after {greedy} greedy turns")
+                });
+                assert_eq!(left.expect("no panic"), 0, "the budget was used up as often as planned");
+            }
+        }
+    }
 }

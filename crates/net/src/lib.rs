@@ -7,7 +7,7 @@
 //!
 //! - [`Clock`]: what time it is for the pure crates, counting the time that the machine slept.
 //! - [`Address`], [`connect`], [`Listener`]: TCP over IPv4 and IPv6, and Unix sockets.
-//!   A connection that was dialled ends when this machine has moved to another network ([`Tcp`]).
+//!   A connection that was dialled ends when this machine has moved to another network ([`Tcp`], [`Moved`]).
 //! - [`drive`]: the loop of one connection, and [`Host`], what its owner contributes.
 //! - [`HalfOpen`]: a bound on connections that have not said yet who they are.
 //!
@@ -28,5 +28,5 @@ pub use connect::{ATTEMPT_DELAY, ConnectError, connect};
 pub use drive::{DriveEnd, Exchange, Host, LINGER_MAX, READ_BYTES_PER_TURN, drive};
 pub use limit::{HALF_OPEN_MAX, HalfOpen, HalfOpenPlace};
 pub use listener::{BindError, Listener};
-pub use path::PATH_CHECK_INTERVAL;
+pub use path::{Moved, PATH_CHECK_INTERVAL};
 pub use socket::{LOCAL_SEND_BUFFER_BYTES, NOT_SENT_BYTES_MAX, Socket, Tcp};

@@ -32,12 +32,31 @@ pub(crate) fn source_towards(peer: SocketAddr) -> io::Result<IpAddr> {
     local.map(|address| address.ip()).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
+/// This machine has moved to another network: a new connection to the same peer would come from another address. What
+/// the connection's socket fails with then, as the inner error of an [`io::ErrorKind::AddrNotAvailable`]. Nobody's fault
+/// but the environment's; the connection dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this machine has moved from {from} to {to}")]
+pub struct Moved {
+    /// The connection's local address.
+    pub from: IpAddr,
+    /// What it would be now.
+    pub to: IpAddr,
+}
+
+impl Moved {
+    /// What `error` says about that, if it does.
+    #[must_use]
+    pub fn in_error(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+}
+
 /// Says that this machine has moved. Not when there is no way at all: the old address may come back with the network,
 /// and nothing better can be had before that.
 fn moved(local: IpAddr, peer: SocketAddr) -> Option<io::Error> {
-    let now = source_towards(peer).ok().filter(|now| *now != local)?;
-    let text = format!("this machine has moved from {local} to {now}");
-    Some(io::Error::new(io::ErrorKind::AddrNotAvailable, text))
+    let to = source_towards(peer).ok().filter(|now| *now != local)?;
+    Some(io::Error::new(io::ErrorKind::AddrNotAvailable, Moved { from: local, to }))
 }
 
 /// Waits until this machine has another address towards `peer` than it has now. For ever, if it has none now.
@@ -169,6 +188,9 @@ mod tests {
         let (peer, elsewhere) = ("127.0.0.1:9".parse().expect("an address"), IpAddr::from([192, 0, 2, 1]));
         let error = moved(elsewhere, peer).expect("another address");
         assert_eq!(error.to_string(), "this machine has moved from 192.0.2.1 to 127.0.0.1");
+        let to = IpAddr::from([127, 0, 0, 1]);
+        assert_eq!(Moved::in_error(&error), Some(Moved { from: elsewhere, to }));
+        assert_eq!(Moved::in_error(&io::ErrorKind::AddrNotAvailable.into()), None);
     }
 
     #[test]

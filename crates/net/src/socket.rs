@@ -34,7 +34,7 @@ pub enum Socket {
 }
 
 /// A TCP connection: a [`TcpStream`], and, if this end has dialled it, what it takes to notice that this machine has
-/// moved to another network since. Reading then fails with [`io::ErrorKind::AddrNotAvailable`].
+/// moved to another network since. Reading then fails with [`io::ErrorKind::AddrNotAvailable`] and [`crate::Moved`].
 #[derive(Debug)]
 pub struct Tcp {
     stream: TcpStream,

@@ -7,6 +7,7 @@ use crate::options::SessionOptions;
 use outlast_cephx::{EntityName, EntityType, ServiceMask};
 use outlast_msgr2::compress::Algorithm;
 use outlast_msgr2::connection::FEATURE_OUTLAST_CLOSE;
+use outlast_msgr2::endpoint::SESSIONS_PER_NAME_MAX;
 use outlast_msgr2::wire::{AddrVec, ConnectionMode, EntityAddr, FEATURE_REVISION_1};
 use outlast_msgr2::{ConnectionConfig, Endpoint, EndpointConfig, FEATURE_MSG_ADDR2, FEATURES_CEPH, Matching};
 use outlast_net::{Clock, HALF_OPEN_MAX, HalfOpen};
@@ -46,6 +47,7 @@ pub struct Builder {
     advertise: AddrVec,
     features: Option<(u64, u64)>,
     accept_queue: usize,
+    sessions_per_name_max: usize,
     half_open_max: usize,
     clock: Clock,
 }
@@ -69,6 +71,7 @@ impl Builder {
             advertise: AddrVec::default(),
             features: None,
             accept_queue: ACCEPT_QUEUE_MAX,
+            sessions_per_name_max: SESSIONS_PER_NAME_MAX,
             half_open_max: HALF_OPEN_MAX,
             clock: Clock::new(),
         }
@@ -184,6 +187,17 @@ impl Builder {
         self
     }
 
+    /// Sessions that may have come in from one authenticated name and not be over yet, with a connection or without. A
+    /// further newcomer is refused with [`crate::ConnectionError::TooManySessionsOfName`] (in this end's log; its own end
+    /// sees the connection close, and tries again). Default: [`SESSIONS_PER_NAME_MAX`], so that one key cannot take every
+    /// place that there is; raise it where more machines than that share a key, lower it where a key is one machine's.
+    /// With [`Auth::none`] there are no names to count by.
+    #[must_use]
+    pub fn sessions_per_name_max(mut self, sessions: usize) -> Self {
+        self.sessions_per_name_max = sessions;
+        self
+    }
+
     /// Connections that may be in their handshake at once; further ones are closed.
     #[must_use]
     pub fn half_open_max(mut self, connections: usize) -> Self {
@@ -249,6 +263,7 @@ impl Builder {
             connection: Arc::new(connection),
             accepted,
             accepted_default: self.accepted.config(matching),
+            sessions_per_name_max: self.sessions_per_name_max,
         };
         let want = match self.profile {
             Profile::Outlast => ServiceMask::NONE,

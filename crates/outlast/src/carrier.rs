@@ -6,10 +6,18 @@ use crate::messenger::Inner;
 use crate::session::Session;
 use crate::stats::Agreed;
 use outlast_msgr2::{Connection, ConnectionError, ConnectionEvent, Decision, Located, SessionRequest};
-use outlast_net::{Address, Exchange, HalfOpenPlace, Host, Socket, drive};
+use outlast_net::{Address, DriveEnd, Exchange, HalfOpenPlace, Host, Moved, Socket, drive};
 use outlast_session::Instant;
 use std::sync::Arc;
 use std::task::Waker;
+
+/// What the user is told of a connection's end: the connection sees its stream end, and the socket may know why.
+fn cause(end: DriveEnd<ConnectionError>) -> ConnectionError {
+    match (&end.error, end.socket.as_ref().and_then(Moved::in_error)) {
+        (ConnectionError::Lost { .. }, Some(Moved { from, to })) => ConnectionError::Moved { from, to },
+        _ => end.error,
+    }
+}
 
 /// What a connection's task has beside the connection.
 pub(crate) struct Carrier {
@@ -61,7 +69,7 @@ impl Carrier {
         tracing::debug!(session = core.id.0, channel, address = %self.address, reason = %end.error, "connection ended");
         core.change(|locked, now| {
             locked.line.detach(connection.id());
-            locked.session.connection_lost(connection.id(), end.error, now);
+            locked.session.connection_lost(connection.id(), cause(end), now);
         });
     }
 
@@ -182,5 +190,33 @@ impl Host<Connection> for Carrier {
 
     fn finished(&mut self, connection: &mut Connection) -> Option<ConnectionError> {
         connection.poll_end().cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use outlast_msgr2::Fault;
+    use outlast_msgr2::connection::State;
+    use std::io;
+
+    #[test]
+    fn a_machine_that_has_moved_is_told_apart_from_a_connection_that_was_lost() {
+        let lost = ConnectionError::Lost { state: State::Ready };
+        let end = |socket| DriveEnd { error: lost.clone(), socket };
+        assert_eq!(cause(end(None)), lost);
+        assert_eq!(cause(end(Some(io::ErrorKind::ConnectionReset.into()))), lost);
+
+        let (from, to) = ([192, 0, 2, 1].into(), [198, 51, 100, 7].into());
+        let moved = io::Error::new(io::ErrorKind::AddrNotAvailable, Moved { from, to });
+        let told = cause(end(Some(moved)));
+        assert_eq!(told, ConnectionError::Moved { from, to });
+        assert_eq!(told.to_string(), "this machine has moved from 192.0.2.1 to 198.51.100.7");
+        assert_eq!((told.fault(), told.is_refusal()), (Fault::Environment, false));
+
+        // What the connection found out by itself stands.
+        let moved = io::Error::new(io::ErrorKind::AddrNotAvailable, Moved { from, to });
+        let silent = DriveEnd { error: ConnectionError::Silent, socket: Some(moved) };
+        assert_eq!(cause(silent), ConnectionError::Silent);
     }
 }

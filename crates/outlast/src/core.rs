@@ -231,6 +231,10 @@ impl Core {
     /// After every input to the session: what came out of it goes to those who wait for it.
     pub(crate) fn settle(&self, locked: &mut Locked, now: Instant, wakes: &mut Vec<Waker>) {
         locked.deliver_replies(wakes);
+        if !locked.session.is_open() && self.handles.load(Ordering::Acquire) == 0 {
+            // Nobody can receive any more, but the acknowledgements behind what came in are still to be read.
+            locked.session.discard_inbound();
+        }
         while let Some((id, taken_back)) = locked.session.poll_revocation() {
             locked.revocations.settle(id, taken_back, wakes);
             locked.receipts.settle_one(id, wakes);

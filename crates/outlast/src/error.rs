@@ -51,6 +51,10 @@ pub enum ConnectError {
     /// The messenger has as many sessions as it can.
     #[error("too many sessions")]
     TooManySessions,
+    /// There is one session with a peer, and this end is closing it: wait for its end ([`crate::Session::ended`]) and
+    /// open another, or use [`crate::Messenger::connect`], which does so.
+    #[error("the session with this peer is still closing: wait for its end")]
+    Closing,
     /// Not called within a tokio runtime.
     #[error("connecting needs a tokio runtime with input, output and time enabled")]
     NoRuntime,

@@ -42,6 +42,7 @@ pub use stats::{Agreed, PeerInfo, Stats, Status};
 pub use outlast_cephx::keyring::Entry as KeyringEntry;
 pub use outlast_cephx::{EntityName, EntityType, Key, KeyType, Keyring};
 pub use outlast_msgr2::compress::Algorithm;
+pub use outlast_msgr2::endpoint::{SESSIONS_MAX, SESSIONS_PER_NAME_MAX};
 pub use outlast_msgr2::message::priority;
 pub use outlast_msgr2::wire::{AuthMethod, ConnectionMode as Mode, EntityAddr};
 pub use outlast_msgr2::{ConnectionError, Credential, EndReason, Fault, Message, Policy, SessionId};

@@ -147,6 +147,9 @@ impl Table {
 /// A process's end of its sessions: listens, dials and keeps them. Clones are handles of the same messenger.
 ///
 /// Dropping the last handle stops listening; sessions live on as long as their own handles.
+///
+/// For speed, use sessions from tasks that were spawned: they are served faster than the future that `block_on` (and so
+/// `#[tokio::main]`) runs itself, of which each wake-up costs a system call.
 #[derive(Clone)]
 pub struct Messenger {
     inner: Arc<Inner>,
@@ -266,13 +269,21 @@ impl Messenger {
         options: ConnectOptions,
     ) -> Result<Session, ConnectError> {
         let within = options.within;
-        let attempt = Attempt(Some(self.open(addresses, options)?));
-        let Attempt(Some(session)) = &attempt else { return Err(ConnectError::ShutDown) };
-        match tokio::time::timeout(within, session.connected()).await {
+        let mut attempt = Attempt(None);
+        let connected = async {
+            let session = loop {
+                match self.begin(addresses, options.clone())? {
+                    Begun::Open(session) => break attempt.0.insert(session),
+                    Begun::Closing(core) => core.ended().await,
+                };
+            };
+            session.connected().await
+        };
+        match tokio::time::timeout(within, connected).await {
             Ok(Ok(())) => attempt.succeed().ok_or(ConnectError::ShutDown),
             Ok(Err(error)) => Err(error),
             Err(_) => {
-                let last = session.core().lock().last_failure.clone();
+                let last = attempt.0.as_ref().and_then(|session| session.core().lock().last_failure.clone());
                 Err(ConnectError::TimedOut { within, last })
             }
         }
@@ -284,8 +295,16 @@ impl Messenger {
     /// A peer session ([`ConnectOptions::peer`]) with a name that there is one with already is that one.
     ///
     /// # Errors
-    /// There is nothing to begin with: no address, no key of our own, no runtime.
+    /// There is nothing to begin with: no address, no key of our own, no runtime. Or [`ConnectError::Closing`]: the one
+    /// session with that peer is being closed; [`Messenger::connect`] waits for its end.
     pub fn open(&self, addresses: &[Address], options: ConnectOptions) -> Result<Session, ConnectError> {
+        match self.begin(addresses, options)? {
+            Begun::Open(session) => Ok(session),
+            Begun::Closing(_) => Err(ConnectError::Closing),
+        }
+    }
+
+    fn begin(&self, addresses: &[Address], options: ConnectOptions) -> Result<Begun, ConnectError> {
         let inner = &self.inner;
         let runtime = Handle::try_current().map_err(|_| ConnectError::NoRuntime)?;
         if addresses.is_empty() {
@@ -309,18 +328,20 @@ impl Messenger {
         if config.policy.is_peer()
             && let Some(known) = table.sessions.values().find(|core| core.is_with(&target, inner.matching))
         {
-            return Ok(Session::new(Arc::clone(known)));
+            let known = Arc::clone(known);
+            let open = known.lock().session.is_open();
+            return Ok(if open { Begun::Open(Session::new(known)) } else { Begun::Closing(known) });
         }
         if table.endpoint.sessions() >= SESSIONS_MAX {
             return Err(ConnectError::TooManySessions);
         }
-        let session = table.endpoint.connect(target, config, now);
+        let session = table.endpoint.connect(target, config, now).map_err(|_| ConnectError::NoAddress)?;
         let targets = Targets { addresses: addresses.to_vec(), known_as: options.known_as };
         let core = table.new_core(inner, session, targets, Some(credential), now);
         let session = Session::new(Arc::clone(&core));
         drop(table);
         runtime.spawn(keep(core));
-        Ok(session)
+        Ok(Begun::Open(session))
     }
 
     /// The sessions that are alive.
@@ -368,6 +389,15 @@ impl Core {
             (Matching::Address, _) => session.peer().addresses == target.addresses,
         }
     }
+}
+
+/// What there is with a peer that somebody wants a session with.
+enum Begun {
+    /// A session, new or known.
+    Open(Session),
+    /// The one session with it takes nothing more. A second beside it would be taken for the peer's only one, and what
+    /// the first has not delivered yet would be lost.
+    Closing(Arc<Core>),
 }
 
 /// A session that somebody waits for; ends if they give up.

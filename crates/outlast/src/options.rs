@@ -63,6 +63,11 @@ impl SessionOptions {
     }
 
     /// How long the session lives without a connection, the time that the machine sleeps included.
+    ///
+    /// Of sessions that come in, [`Lifetime::Forever`] means: one whose peer never returns is kept, with all that is
+    /// queued either way, until this end closes it or drops its last handle. Such sessions hold their places in
+    /// [`crate::Builder::sessions_per_name_max`], so a peer that loses its sessions again and again is locked out at some
+    /// time, and stays so. Close what you no longer want, or set a lifetime.
     #[must_use]
     pub fn lifetime(mut self, lifetime: Lifetime) -> Self {
         self.lifetime = lifetime;

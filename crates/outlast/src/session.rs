@@ -21,8 +21,8 @@ use std::time::Duration;
 /// One end of a session. Clones are handles of the same session; every method can be called from any task, and every
 /// future can be dropped at any time.
 ///
-/// Dropping the last handle closes the session as [`Session::close`] does, in the background. Receipts and events do
-/// not count.
+/// Dropping the last handle closes the session as [`Session::close`] does, in the background; what was not received by
+/// then, and what still comes, is dropped. Receipts and events do not count.
 #[derive(Debug)]
 pub struct Session {
     core: Arc<Core>,
@@ -193,20 +193,14 @@ impl Session {
 
     /// Waits until the session is over.
     pub async fn ended(&self) -> EndReason {
-        let mut watch = Watch { core: &self.core, place: None };
-        poll_fn(|cx| {
-            let mut locked = self.core.lock();
-            if let Some(reason) = locked.session.end() {
-                return Poll::Ready(reason.clone());
-            }
-            locked.watchers.enter(&mut watch.place, cx.waker());
-            Poll::Pending
-        })
-        .await
+        self.core.ended().await
     }
 
     /// Ends the session in order: takes nothing more to send, and waits until everything is acknowledged, for at most
     /// [`DRAIN_MAX`]. Says how it ended: [`EndReason::Closed`] if nothing was lost.
+    ///
+    /// As long as there is a handle, what comes in is kept for it. If more has come than the session may hold, the
+    /// acknowledgements behind it are not read before somebody receives.
     ///
     /// Dropping the future does not stop the closing.
     pub async fn close(&self) -> EndReason {
@@ -222,6 +216,22 @@ impl Session {
     /// Ends the session at once. What is not acknowledged is lost with it; what came in can still be received.
     pub fn abort(&self) {
         self.core.change(|locked, _| locked.session.abort());
+    }
+}
+
+impl Core {
+    /// Waits until the session is over, without being a handle of it.
+    pub(crate) async fn ended(&self) -> EndReason {
+        let mut watch = Watch { core: self, place: None };
+        poll_fn(|cx| {
+            let mut locked = self.lock();
+            if let Some(reason) = locked.session.end() {
+                return Poll::Ready(reason.clone());
+            }
+            locked.watchers.enter(&mut watch.place, cx.waker());
+            Poll::Pending
+        })
+        .await
     }
 }
 

@@ -17,9 +17,11 @@ use outlast_msgr2::wire::{
     AuthMethod, AuthRequest, Banner, ConnectionMode, EntityAddr, FEATURE_REVISION_1, Hello,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const STRANGERS: usize = 10_000;
@@ -33,6 +35,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 const GRACE: Duration = Duration::from_secs(20);
 /// The listener reads its key from here, and is the listener because of it.
 const KEY_VARIABLE: &str = "OUTLAST_HALF_OPEN_KEY";
+/// Lines of the listener's log that are kept: three for each stranger.
+const LOG_LINES_KEPT: usize = 3 * STRANGERS;
+/// Strangers, and last lines of the log, that a failure shows.
+const STRANGERS_DESCRIBED: usize = 20;
 /// Before the address, on a line of its own.
 const LISTENING: &str = "listening on ";
 
@@ -52,7 +58,7 @@ fn ten_thousand_half_open_connections_cost_a_few_kib_each_and_time_out() {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("up to the maximum");
 
     let key = generate_key().expect("randomness");
-    let (mut listener, address) = start(&key);
+    let (mut listener, address, log) = start(&key);
     let speech = Speech::new(&key);
     // The first ones bring what is made once.
     assert!(exchange(&address, &key), "an honest client comes through before");
@@ -80,7 +86,9 @@ fn ten_thousand_half_open_connections_cost_a_few_kib_each_and_time_out() {
     // Those who are slow go on being slow: a byte now and then buys no time.
     let end = Instant::now() + HANDSHAKE_TIMEOUT + GRACE;
     while !strangers.is_empty() {
-        assert!(Instant::now() < end, "{} are still there", strangers.len());
+        if Instant::now() >= end {
+            panic!("{}", describe(&strangers, &log));
+        }
         strangers.retain_mut(|stranger| !stranger.is_gone());
         for stranger in &mut strangers {
             stranger.drip(&speech);
@@ -97,6 +105,12 @@ fn ten_thousand_half_open_connections_cost_a_few_kib_each_and_time_out() {
 // ---------------------------------------------------------------------- the listener
 
 fn listen(key: Key) {
+    // The test keeps what is said here, for the case that it fails.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+        .with_ansi(false)
+        .with_writer(std::io::stdout)
+        .init();
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("up to the maximum");
     let mut keyring = Keyring::new();
@@ -135,7 +149,8 @@ fn listen(key: Key) {
     runtime.shutdown_background();
 }
 
-fn start(key: &Key) -> (Child, SocketAddr) {
+/// The listener, where it listens, and what it says from then on.
+fn start(key: &Key) -> (Child, SocketAddr, Arc<Mutex<VecDeque<String>>>) {
     let thread = std::thread::current();
     let own_name = thread.name().expect("libtest names its threads");
     let mut listener = Command::new(std::env::current_exe().expect("this program"))
@@ -151,8 +166,56 @@ fn start(key: &Key) -> (Child, SocketAddr) {
         .map_while(Result::ok)
         .find_map(|line| line.strip_prefix(LISTENING).map(|address| address.parse().expect("an address")))
         .expect("it says where it listens");
-    std::thread::spawn(move || lines.for_each(drop));
-    (listener, address)
+    let log = Arc::new(Mutex::new(VecDeque::new()));
+    let kept = Arc::clone(&log);
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let mut kept = kept.lock().expect("nobody panics with it");
+            if kept.len() == LOG_LINES_KEPT {
+                kept.pop_front();
+            }
+            kept.push_back(line);
+        }
+    });
+    (listener, address, log)
+}
+
+/// What is known of those who should be gone: how far they got, what their sockets say on both ends, and what the listener
+/// said of them and at the end.
+fn describe(strangers: &[Stranger], log: &Mutex<VecDeque<String>>) -> String {
+    let mut text = format!("{} are still there", strangers.len());
+    let log = log.lock().expect("nobody panics with it");
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    for stranger in strangers.iter().take(STRANGERS_DESCRIBED) {
+        let own = stranger.stream.local_addr();
+        let unread = rustix::io::ioctl_fionread(&stranger.stream);
+        let error = stranger.stream.take_error();
+        let Stranger { index, manner, said, heard, .. } = stranger;
+        text += &format!(
+            "\n- number {index} at {own:?}: {manner:?}, dripped {said}, heard {heard} bytes; unread {unread:?}, error {error:?}"
+        );
+        let Ok(own) = own else { continue };
+        // The kernel's view of both ends (local, remote, state, send queue:receive queue): 01 is established, 04 and 05 wait
+        // for the other end to close, 08 for this one.
+        let port = format!(":{:04X} ", own.port());
+        for line in sockets.lines().filter(|line| line.contains(&port)) {
+            text +=
+                &format!("\n    kernel: {}", line.split_whitespace().take(10).collect::<Vec<_>>().join(" "));
+        }
+        let name = own.to_string();
+        let said: Vec<_> = log.iter().filter(|line| line.contains(&name)).collect();
+        if said.is_empty() {
+            text += "\n    the listener has said nothing of it lately";
+        }
+        for line in said {
+            text += &format!("\n    listener: {line}");
+        }
+    }
+    text += "\nthe listener's last words:";
+    for line in log.iter().rev().take(STRANGERS_DESCRIBED).rev() {
+        text += &format!("\n    {line}");
+    }
+    text
 }
 
 /// What the system says that it holds.
@@ -238,9 +301,12 @@ enum Manner {
 }
 
 struct Stranger {
+    index: usize,
     stream: TcpStream,
     manner: Manner,
     said: usize,
+    /// Bytes after the banner.
+    heard: usize,
 }
 
 impl Stranger {
@@ -250,7 +316,7 @@ impl Stranger {
         if manner == Manner::Slow {
             stream.write_all(&speech.banner[..1]).expect("there is room");
         }
-        Self { stream, manner, said: 1 }
+        Self { index, stream, manner, said: 1, heard: 0 }
     }
 
     fn hear_banner(&mut self) {
@@ -283,7 +349,10 @@ impl Stranger {
         let mut heard = [0; 1024];
         match self.stream.read(&mut heard) {
             Ok(0) => true,
-            Ok(_) => false,
+            Ok(len) => {
+                self.heard += len;
+                false
+            }
             Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         }
     }

@@ -361,6 +361,32 @@ async fn newcomers_beyond_the_queue_are_sent_away_and_come_again() {
 }
 
 #[tokio::test]
+async fn sessions_beyond_the_bound_of_their_name_are_refused_until_one_is_over() {
+    let mut keyring = keyring();
+    let other = EntityName::new(EntityType::Client, "other");
+    let key = generate_key().expect("randomness");
+    keyring.insert(other.clone(), KeyringEntry::new(key.clone()));
+    let server = server(Mode::Secure, &keyring).sessions_per_name_max(2).build().expect("valid");
+    let client = client(Mode::Secure, &keyring).build().expect("valid");
+    let address = [server.listen(loopback()).await.expect("listening")];
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        held.push(within(client.connect(&address, lossless())).await.expect("connected"));
+    }
+    let relay = Relay::new(&address[0], 1, 1..2, 0).await;
+    let third = client.open(std::slice::from_ref(&relay.address), lossless()).expect("opened");
+    until(|| relay.connections() > 3).await;
+    assert_eq!((third.status(), server.sessions().len()), (Status::Connecting, 2));
+
+    let other = Messenger::builder(other).auth(Auth::key(key)).build().expect("valid");
+    let others = within(other.connect(&address, lossless())).await.expect("another name");
+    assert_eq!(within(held.remove(0).close()).await, EndReason::Closed);
+    within(third.connected()).await.expect("there is a place again");
+    within(third.send(numbered(1)).await.expect("queued")).await.expect("acknowledged");
+    assert_eq!(others.stats().counters.reconnects + held[0].stats().counters.reconnects, 0);
+}
+
+#[tokio::test]
 async fn half_open_connections_are_bounded_and_time_out() {
     use tokio::io::AsyncReadExt;
     let server = server(Mode::Secure, &keyring())

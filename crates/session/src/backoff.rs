@@ -2,15 +2,17 @@
 //!
 //! ```text
 //!            established                        progressed, or lasted steady_after
-//!  Failing ----------------> Young { since } --------------------------------------> Proven
-//!   ^  |  ^                     |                                                       |
-//!   |  +--+ next: longer        | next: longer                                          | next: at once, only now
-//!   |                           |                                                       |
-//!   +---------------------------+-------------------------------------------------------+
+//!  Failing ----------------> Young { since } -----------------------------------> Proven { since }
+//!   ^  |  ^                     |                                                     |
+//!   |  +--+ next: longer        | next: longer                                        | next: at once if it lasted the
+//!   |                           |                                                     | first wait, else the first wait
+//!   +---------------------------+-----------------------------------------------------+
 //! ```
 //!
 //! The first retry of a session that worked is immediate, as Ceph's is. A connection that dies as soon as it is
-//! established does not earn that: otherwise two ends could reset each other in a tight loop.
+//! established does not earn that: otherwise two ends could reset each other in a tight loop. Nor does one that dies
+//! within the first wait, even if messages passed: a peer that takes one and hangs up, again and again, would be redialled
+//! without any pause. It waits the first wait each time, and never a longer one, because there is progress.
 
 use core::time::Duration;
 
@@ -50,7 +52,8 @@ impl Jitter {
 /// The waits of a [`Backoff`].
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct BackoffConfig {
-    /// The first wait; each further one is twice as long.
+    /// The first wait; each further one is twice as long. A connection that lasted so long and brought something is
+    /// redialled at once.
     pub first: Duration,
     /// The longest wait.
     pub max: Duration,
@@ -82,7 +85,7 @@ impl Default for BackoffConfig {
 enum State {
     Failing,
     Young { since: Instant },
-    Proven,
+    Proven { since: Instant },
 }
 
 /// Counts failures to connect and says how long to wait after each.
@@ -107,21 +110,27 @@ impl Backoff {
     /// A message was delivered or acknowledged on the connection. Cheap, to be called as often as it happens.
     pub const fn progressed(&mut self) {
         match self.state {
-            State::Young { .. } => self.state = State::Proven,
-            State::Failing | State::Proven => {}
+            State::Young { since } => self.state = State::Proven { since },
+            State::Failing | State::Proven { .. } => {}
         }
     }
 
     /// The connection was lost, or could not be made: how long to wait before the next.
     pub fn next(&mut self, now: Instant, rng: &mut dyn Rng) -> Duration {
-        let proven = match self.state {
-            State::Proven => true,
-            State::Young { since } => now.saturating_since(since) >= self.config.steady_after,
-            State::Failing => false,
+        let lasted = |since, long_enough| now.saturating_since(since) >= long_enough;
+        let (proven, at_once) = match self.state {
+            State::Proven { since } => (true, lasted(since, self.config.first)),
+            State::Young { since } => {
+                let proven = lasted(since, self.config.steady_after);
+                (proven, proven)
+            }
+            State::Failing => (false, false),
         };
         self.state = State::Failing;
         if proven {
             self.failures = 0;
+        }
+        if at_once {
             return Duration::ZERO;
         }
         let factor = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
@@ -200,9 +209,30 @@ mod tests {
         }
         backoff.established(T0);
         backoff.progressed();
-        assert_eq!(millis(&mut backoff, T0), 0);
-        assert_eq!(millis(&mut backoff, T0), 200);
-        assert_eq!(millis(&mut backoff, T0), 400);
+        let lost = T0 + BackoffConfig::FIRST;
+        assert_eq!(millis(&mut backoff, lost), 0);
+        assert_eq!(millis(&mut backoff, lost), 200);
+        assert_eq!(millis(&mut backoff, lost), 400);
+    }
+
+    #[test]
+    fn a_peer_that_takes_one_message_and_hangs_up_each_time_is_not_redialled_without_a_pause() {
+        let mut backoff = exact();
+        let mut now = T0;
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            backoff.established(now);
+            backoff.progressed();
+            now += Duration::from_millis(1);
+            let wait = backoff.next(now, &mut Fixed(0));
+            waits.push(wait.as_millis());
+            now += wait;
+        }
+        assert_eq!(waits, [200; 6], "not at once, and never longer");
+        assert_eq!(millis(&mut backoff, now), 400, "now it does not come through at all");
+        backoff.established(now);
+        backoff.progressed();
+        assert_eq!(millis(&mut backoff, now + BackoffConfig::FIRST), 0, "this one lasted");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::world::ProcessConfig;
 use outlast_cephx::server::{Keys, TicketSecrets};
 use outlast_cephx::{EntityName, EntityType, Key, KeyType, ServiceMask, Timestamp};
 use outlast_msgr2::connection::FEATURE_OUTLAST_CLOSE;
+use outlast_msgr2::endpoint::SESSIONS_PER_NAME_MAX;
 use outlast_msgr2::wire::{AddrVec, ConnectionMode};
 use outlast_msgr2::{
     Authority, ConnectionConfig, Credential, EndpointConfig, Matching, Policy, SessionConfig,
@@ -102,6 +103,7 @@ pub fn process(
             connection: Arc::new(connection),
             accepted: BTreeMap::new(),
             accepted_default: accepted,
+            sessions_per_name_max: SESSIONS_PER_NAME_MAX,
         },
         listen,
         authority: Arc::new(authority),

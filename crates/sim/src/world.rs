@@ -303,7 +303,7 @@ impl World {
     pub fn connect_to(&mut self, from: ProcessId, target: Target, config: SessionConfig) -> SessionId {
         let now = self.clock(from);
         let process = self.process_mut(from);
-        let session = process.endpoint.connect(target, config, now);
+        let session = process.endpoint.connect(target, config, now).expect("scenarios name an address");
         let id = session.id();
         let incarnation = process.incarnation;
         if let Some(watch) = &mut self.watch {

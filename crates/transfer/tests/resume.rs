@@ -214,7 +214,9 @@ async fn two_copies_of_one_file_at_a_time_do_not_mix() {
     two.end().await.expect("served");
 }
 
-/// What a child process of these tests is to do: its environment says.
+/// The test that starts itself once more.
+const KILLED_TEST: &str = "the_death_of_either_process_loses_nothing_that_arrived";
+/// What a child process of it is to do: its environment says.
 const CHILD: &str = "OUTLAST_TRANSFER_TEST_CHILD";
 
 fn messenger(id: &str) -> Messenger {
@@ -222,11 +224,8 @@ fn messenger(id: &str) -> Messenger {
     Messenger::builder(name).auth(Auth::none()).modes([Mode::CRC]).build().expect("a messenger")
 }
 
-/// Not a test: what the children of the test below run, one serving and one copying.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn child_process() {
-    let Some(task) = std::env::var_os(CHILD) else { return };
-    let task = task.into_string().expect("text");
+/// What the children of the test below do, one serving and one copying.
+async fn work(task: &str) {
     let words: Vec<_> = task.split('|').collect();
     match words[..] {
         ["serve", root, tell] => {
@@ -255,10 +254,11 @@ async fn child_process() {
 struct Killed(Child);
 
 impl Killed {
+    /// Starts the test that calls this once more, with a task.
     fn start(task: &str) -> Self {
         let program = std::env::current_exe().expect("this program");
         let child = Command::new(program)
-            .args(["--exact", "child_process"])
+            .args(["--exact", KILLED_TEST, "--test-threads", "1"])
             .env(CHILD, task)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -298,6 +298,9 @@ fn arrived(root: &Path) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_death_of_either_process_loses_nothing_that_arrived() {
+    if let Some(task) = std::env::var_os(CHILD) {
+        return work(task.to_str().expect("text")).await;
+    }
     let temp = TempDir::new("killed");
     let root = temp.mkdir("root");
     let size = 192 << 20;

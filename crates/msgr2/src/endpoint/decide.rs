@@ -277,6 +277,10 @@ impl Endpoint {
         if self.sessions() >= SESSIONS_MAX {
             return (Decision::Refuse(ConnectionError::TooManySessions), None);
         }
+        let limit = self.config.sessions_per_name_max;
+        if request.name.as_ref().is_some_and(|name| self.sessions_of(name) >= limit) {
+            return (Decision::Refuse(ConnectionError::TooManySessionsOfName { limit }), None);
+        }
         let key = if config.policy.registers() {
             request.key(config.matching, config.policy.is_peer())
         } else {
@@ -294,7 +298,7 @@ impl Endpoint {
                 name: request.name.clone(),
             });
         }
-        self.register(id, key);
+        self.register(id, key, request.name.clone());
         let decision = self.take_over(request, ident, &mut session, now);
         (decision, Some(session))
     }

@@ -30,6 +30,9 @@ use std::sync::Arc;
 
 /// Sessions that one process keeps at most.
 pub const SESSIONS_MAX: usize = 65_536;
+/// Sessions that came in and belong to one authenticated name, unless another number is set: a sixteenth of all, so that
+/// one key alone cannot keep the others out.
+pub const SESSIONS_PER_NAME_MAX: usize = SESSIONS_MAX / 16;
 
 /// What a session is found again by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +43,19 @@ pub(crate) enum Key {
     Client { name: EntityName, cookie: u64 },
     /// A peer's authenticated name: there is one session with it.
     Peer { name: EntityName },
+}
+
+/// [`Endpoint::connect`] was given no address to dial: the user's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no address to connect to")]
+pub struct NoAddress;
+
+/// What is known of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    keys: Vec<Key>,
+    /// The name among whose sessions it counts.
+    owner: Option<EntityName>,
 }
 
 /// What an endpoint is made with.
@@ -57,6 +73,9 @@ pub struct EndpointConfig {
     pub accepted: BTreeMap<u8, SessionConfig>,
     /// What sessions of the types not named there are made with.
     pub accepted_default: SessionConfig,
+    /// Sessions that may have come in from one authenticated name; further newcomers are refused with
+    /// [`crate::ConnectionError::TooManySessionsOfName`]. Who proves no name is not counted.
+    pub sessions_per_name_max: usize,
 }
 
 /// One process's sessions. See the [module](self) for the contract.
@@ -65,7 +84,9 @@ pub struct Endpoint {
     global_seq: u64,
     next_id: u64,
     pub(crate) keys: BTreeMap<Key, SessionId>,
-    pub(crate) by_id: BTreeMap<SessionId, Vec<Key>>,
+    pub(crate) by_id: BTreeMap<SessionId, Entry>,
+    /// How many of them came in, by the name that their peers proved. No entry is 0.
+    by_name: BTreeMap<EntityName, usize>,
     rng: StdRng,
 }
 
@@ -90,6 +111,7 @@ impl Endpoint {
             next_id: 0,
             keys: BTreeMap::new(),
             by_id: BTreeMap::new(),
+            by_name: BTreeMap::new(),
             rng: StdRng::from_seed(seed),
         }
     }
@@ -123,6 +145,12 @@ impl Endpoint {
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// Sessions that came in from whoever proved this name.
+    #[must_use]
+    pub fn sessions_of(&self, name: &EntityName) -> usize {
+        self.by_name.get(name).copied().unwrap_or(0)
     }
 
     /// A client adopts the address under which its first peer sees it.
@@ -164,7 +192,18 @@ impl Endpoint {
     }
 
     /// A new session that dials `target`. It waits to be dialled: ask its [`Session::poll_dial`].
-    pub fn connect(&mut self, target: Target, config: SessionConfig, now: Instant) -> Session {
+    ///
+    /// # Errors
+    /// The target has no address, so that the session could only wait for ever.
+    pub fn connect(
+        &mut self,
+        target: Target,
+        config: SessionConfig,
+        now: Instant,
+    ) -> Result<Session, NoAddress> {
+        if target.addresses.0.is_empty() {
+            return Err(NoAddress);
+        }
         let id = SessionId(self.next_id());
         let key = match (config.matching, config.policy.is_peer(), &target.name) {
             (Matching::Address, _, _) => Some(Key::Addresses(target.addresses.clone())),
@@ -175,8 +214,8 @@ impl Endpoint {
         let seed = self.seed();
         let mut session = Session::new(id, config, SessionState::Pausing { until: now }, now, seed);
         session.target = Some(target);
-        self.register(id, key);
-        session
+        self.register(id, key, None);
+        Ok(session)
     }
 
     /// A connection for a session that wants one ([`Session::poll_dial`]); the driver opens the transport to `target`
@@ -216,20 +255,31 @@ impl Endpoint {
         }
     }
 
-    pub(crate) fn register(&mut self, id: SessionId, key: Option<Key>) {
-        let keys = self.by_id.entry(id).or_default();
+    /// `owner` is the name that a newcomer proved.
+    pub(crate) fn register(&mut self, id: SessionId, key: Option<Key>, owner: Option<EntityName>) {
+        if let Some(name) = &owner {
+            *self.by_name.entry(name.clone()).or_default() += 1;
+        }
+        let entry = self.by_id.entry(id).or_default();
+        entry.owner = owner;
         if let Some(key) = key {
-            keys.push(key.clone());
+            entry.keys.push(key.clone());
             self.keys.insert(key, id);
         }
     }
 
     /// The session has ended: nothing finds it any more. The one place where entries end.
     pub fn forget(&mut self, id: SessionId) {
-        for key in self.by_id.remove(&id).unwrap_or_default() {
+        let Some(entry) = self.by_id.remove(&id) else { return };
+        for key in entry.keys {
             if self.keys.get(&key) == Some(&id) {
                 self.keys.remove(&key);
             }
         }
+        let Some(name) = entry.owner else { return };
+        match self.sessions_of(&name) {
+            0 | 1 => self.by_name.remove(&name),
+            more => self.by_name.insert(name, more - 1),
+        };
     }
 }

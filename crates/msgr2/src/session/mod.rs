@@ -533,6 +533,15 @@ impl Session {
         None
     }
 
+    /// Nobody will take what has come in: drops it, and frees its share of the inbound bounds. Its peer has been or will
+    /// be told that it arrived, as for all that was queued here. Ask again after each `sync`, for what came since.
+    pub fn discard_inbound(&mut self) {
+        let bytes = self.inbound.iter().map(|received| received.message.payload_len()).sum();
+        self.throttle.release(self.inbound.len(), bytes);
+        self.inbound.clear();
+        self.unclaimed = 0;
+    }
+
     /// At least half of the inbound bounds is free: time to go on reading after a pause.
     #[must_use]
     pub fn inbound_is_low(&self) -> bool {

@@ -70,7 +70,7 @@ fn of_two_peers_that_cross_the_lower_names_connection_survives() {
             SessionConfig { matching: Matching::Identity, ..SessionConfig::new(Policy::LOSSLESS_PEER) };
         let target =
             Target { addresses: address(LOWER).into(), entity_type: None, name: Some(name.parse().unwrap()) };
-        acceptor.session = Some(acceptor.endpoint.connect(target, config, NOW));
+        acceptor.session = Some(acceptor.endpoint.connect(target, config, NOW).unwrap());
         acceptor.dial();
         // The address says the opposite, and does not count.
         let host = if newcomer_wins { HIGHER } else { LOWER };

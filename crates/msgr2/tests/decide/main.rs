@@ -16,14 +16,14 @@ mod names;
 mod reconnect_rows;
 
 use outlast_cephx::EntityName;
-use outlast_msgr2::endpoint::{Answer, Introduced};
+use outlast_msgr2::endpoint::{Answer, Introduced, NoAddress, SESSIONS_PER_NAME_MAX};
 use outlast_msgr2::wire::{
     AddrVec, ClientIdent, Control, EntityAddr, IDENT_FLAG_LOSSY, IdentMissingFeatures, ServerIdent,
     SessionReconnect, SessionReset, SessionRetry, SessionRetryGlobal, Wait,
 };
 use outlast_msgr2::{
     ChannelId, ConnectionConfig, ConnectionError, Credential, Decision, EndReason, Endpoint, EndpointConfig,
-    FEATURE_MSG_ADDR2, FEATURES_SUPPORTED, Located, Matching, Message, Policy, Session, SessionConfig,
+    FEATURE_MSG_ADDR2, FEATURES_SUPPORTED, Fault, Located, Matching, Message, Policy, Session, SessionConfig,
     SessionEvent, SessionRequest, SessionState, Target,
 };
 use outlast_session::{AckError, Instant, LossReason, MessageId, ReceiptStatus};
@@ -54,6 +54,10 @@ struct Acceptor {
 
 impl Acceptor {
     fn new(config: SessionConfig) -> Self {
+        Self::with_limit(config, SESSIONS_PER_NAME_MAX)
+    }
+
+    fn with_limit(config: SessionConfig, sessions_per_name_max: usize) -> Self {
         let mut connection = ConnectionConfig::new(OSD);
         connection.number = Some(2);
         let endpoint = EndpointConfig {
@@ -63,6 +67,7 @@ impl Acceptor {
             connection: Arc::new(connection),
             accepted: BTreeMap::new(),
             accepted_default: config,
+            sessions_per_name_max,
         };
         let request = SessionRequest {
             channel: ChannelId(0),
@@ -156,7 +161,7 @@ impl Acceptor {
     fn opened(&mut self, host: u8) {
         let target = Target { addresses: address(host).into(), entity_type: None, name: None };
         let config = self.endpoint_default();
-        self.session = Some(self.endpoint.connect(target, config, NOW));
+        self.session = Some(self.endpoint.connect(target, config, NOW).unwrap());
     }
 
     fn endpoint_default(&self) -> SessionConfig {

@@ -57,7 +57,7 @@ fn a_newcomer_of_another_type_does_not_get_the_session_that_was_opened_to_its_ad
     for policy in [Policy::LOSSLESS_PEER, Policy::LOSSLESS_PEER_REUSE] {
         let mut acceptor = Acceptor::by_address(policy);
         let target = Target { addresses: address(LOWER).into(), entity_type: Some(OSD), name: None };
-        acceptor.session = Some(acceptor.endpoint.connect(target, SessionConfig::new(policy), NOW));
+        acceptor.session = Some(acceptor.endpoint.connect(target, SessionConfig::new(policy), NOW).unwrap());
         let queued = acceptor.say();
         acceptor.newcomer("client.a");
         let claim = ClientIdent { global_id: -1, ..ident(LOWER, 1, COOKIE) };
@@ -76,11 +76,79 @@ fn without_proof_a_wished_name_keeps_nobody_out() {
         let mut acceptor = Acceptor::by_address(policy);
         let name = "osd.1".parse().ok();
         let target = Target { addresses: address(LOWER).into(), entity_type: Some(OSD), name };
-        acceptor.session = Some(acceptor.endpoint.connect(target, SessionConfig::new(policy), NOW));
+        acceptor.session = Some(acceptor.endpoint.connect(target, SessionConfig::new(policy), NOW).unwrap());
         acceptor.newcomer("osd.7");
         let claim = ClientIdent { global_id: 7, ..ident(LOWER, 1, COOKIE) };
         assert!(refused(acceptor.ident(claim)), "a name that is proven is compared");
         acceptor.request.name = None;
         accepted(acceptor.ident(ident(LOWER, 1, COOKIE)));
     }
+}
+
+/// One key cannot fill the table: its sessions are counted by the name that it proves, whatever addresses and cookies it
+/// comes with.
+#[test]
+fn a_name_with_as_many_sessions_as_one_may_have_is_refused_and_the_others_are_not() {
+    const LIMIT: usize = 3;
+    let global_id = i64::try_from(GLOBAL_ID).unwrap();
+    for matching in [Matching::Address, Matching::Identity] {
+        let config = SessionConfig { matching, ..SessionConfig::new(Policy::STATEFUL_SERVER) };
+        let mut acceptor = Acceptor::with_limit(config, LIMIT);
+        let claim = |number: u8| ClientIdent {
+            global_id,
+            ..ident(10 + number, 1 + u64::from(number), COOKIE + u64::from(number))
+        };
+        acceptor.newcomer("client.a");
+        let mut sessions = Vec::new();
+        for number in 0..3 {
+            accepted(acceptor.ident(claim(number)));
+            sessions.push(acceptor.session.take().unwrap());
+        }
+        let too_many = ConnectionError::TooManySessionsOfName { limit: LIMIT };
+        assert_eq!((too_many.fault(), too_many.is_refusal()), (Fault::Peer, false));
+        assert_eq!(acceptor.ident(claim(3)), Decision::Refuse(too_many.clone()));
+        let proven = acceptor.request.name.clone().unwrap();
+        assert_eq!((acceptor.endpoint.sessions_of(&proven), acceptor.endpoint.sessions()), (3, 3));
+
+        // Those that it has go on.
+        acceptor.session = sessions.pop();
+        let again = ClientIdent { global_seq: 9, ..claim(2) };
+        accepted(acceptor.ident(again));
+        assert_eq!(acceptor.endpoint.sessions_of(&proven), 3);
+
+        // Another name comes in, and so does this one when one of its sessions is over.
+        acceptor.session = None;
+        acceptor.newcomer("client.b");
+        accepted(acceptor.ident(claim(4)));
+        acceptor.session = None;
+        acceptor.newcomer("client.a");
+        assert_eq!(acceptor.ident(claim(5)), Decision::Refuse(too_many));
+        for _ in 0..2 {
+            // The second time it is known no more.
+            acceptor.endpoint.forget(sessions[0].id());
+            assert_eq!(acceptor.endpoint.sessions_of(&proven), 2);
+        }
+        accepted(acceptor.ident(claim(5)));
+    }
+}
+
+/// Nobody has proven anything: there is no name to count by.
+#[test]
+fn who_proves_no_name_is_not_counted_by_name() {
+    let mut acceptor = Acceptor::with_limit(SessionConfig::new(Policy::STATEFUL_SERVER), 1);
+    for host in 1..4 {
+        accepted(acceptor.ident(ident(host, 1, COOKIE)));
+        acceptor.session = None;
+    }
+    assert_eq!(acceptor.endpoint.sessions(), 3);
+}
+
+/// It would be about to dial for ever, and its timer always in the past.
+#[test]
+fn a_session_to_nowhere_is_not_begun() {
+    let mut acceptor = Acceptor::by_address(Policy::LOSSLESS_PEER);
+    let target = Target { addresses: AddrVec::default(), entity_type: None, name: None };
+    let config = acceptor.endpoint_default();
+    assert_eq!(acceptor.endpoint.connect(target, config, NOW).err(), Some(NoAddress));
+    assert_eq!(acceptor.endpoint.sessions(), 0);
 }

@@ -2,6 +2,7 @@
 
 use outlast_cephx::server::{Keys, TicketSecrets};
 use outlast_cephx::{EntityName, Key, KeyType, ServiceMask, Timestamp};
+use outlast_msgr2::endpoint::SESSIONS_PER_NAME_MAX;
 use outlast_msgr2::wire::{AddrVec, EntityAddr};
 use outlast_msgr2::{Authority, ConnectionConfig, Credential, EndpointConfig, Policy, SessionConfig, Target};
 use rand::SeedableRng;
@@ -49,6 +50,7 @@ pub(crate) fn endpoint(
         connection: Arc::new(connection),
         accepted: BTreeMap::new(),
         accepted_default: SessionConfig::new(policy),
+        sessions_per_name_max: SESSIONS_PER_NAME_MAX,
     }
 }
 

@@ -89,7 +89,7 @@ impl End {
         Self::new(
             Endpoint::new(config, [1; 32]),
             |endpoint, sessions, now| {
-                let mut session = endpoint.connect(target(), session, now);
+                let mut session = endpoint.connect(target(), session, now).expect("an address");
                 let address = session.poll_dial(now).expect("it dials at once");
                 let connection = endpoint.dial(&mut session, address, credential, now);
                 sessions.insert(session.id(), session);

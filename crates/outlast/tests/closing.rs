@@ -1,0 +1,84 @@
+//! Ends in order, when something is in their way.
+
+mod common;
+
+use common::relay::Relay;
+use common::*;
+use outlast::{
+    Auth, ConnectError, ConnectOptions, DRAIN_MAX, EndReason, EntityName, EntityType, KeyringEntry,
+    Messenger, SessionOptions, generate_key,
+};
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_last_handle_dropped_before_what_came_in_was_received_still_drains() {
+    let keyring = keyring();
+    let narrow = SessionOptions::server().inbound(8, 8 << 10);
+    let server = server(Mode::Secure, &keyring).accepted(narrow).build().expect("valid");
+    let client = client(Mode::Secure, &keyring).build().expect("valid");
+    let pair = pair_of(server, client, loopback(), lossless()).await;
+    // Until nothing more goes into the sockets: an acknowledgement would stand behind all of it.
+    loop {
+        let large = numbered(0).data(vec![0; 16 << 10]);
+        if tokio::time::timeout(Duration::from_millis(200), pair.ours.send(large)).await.is_err() {
+            break;
+        }
+    }
+    let receipt = pair.theirs.send(numbered(1)).await.expect("queued");
+    assert_eq!(number_of(&within(pair.ours.recv()).await.expect("the message")), 1);
+    assert!(receipt.outcome().is_none(), "its acknowledgement cannot be read");
+
+    let dropped = tokio::time::Instant::now();
+    drop(pair.theirs);
+    assert_eq!(within(receipt).await, Ok(()));
+    assert_eq!(within(pair.ours.ended()).await, EndReason::PeerClosed);
+    assert!(dropped.elapsed() < DRAIN_MAX / 2, "{:?}", dropped.elapsed());
+    until(|| pair.server.sessions().is_empty()).await;
+}
+
+/// There is one session between two names: while it closes, what is sent would be refused, and a second one beside it would
+/// take the peer's away from it.
+#[tokio::test]
+async fn a_peer_session_that_is_closing_is_not_given_out_again() {
+    let mut keys = keyring();
+    let names = ["1", "2"].map(|id| EntityName::new(EntityType::Osd, id));
+    for name in &names {
+        keys.insert(name.clone(), KeyringEntry::new(generate_key().expect("randomness")));
+    }
+    let [one, two] = [&names[0], &names[1]].map(|name| {
+        let options = SessionOptions::peer().backoff(quick());
+        let builder = Messenger::builder(name.clone()).auth(Auth::keyring(keys.clone())).accepted(options);
+        builder.build().expect("valid")
+    });
+    let direct = two.listen(loopback()).await.expect("listening");
+    let relay = Relay::new(&direct, 1, 1..2, 0).await;
+    let to_two = [relay.address.clone()];
+    let with_two = || ConnectOptions::peer().backoff(quick()).name(names[1].clone());
+    let first = within(one.connect(&to_two, with_two())).await.expect("connected");
+    let theirs = within(two.accept()).await.expect("a session");
+    let again = one.open(&to_two, with_two()).expect("it is open");
+    assert_eq!(again.id(), first.id());
+
+    // Nothing passes any more, so it cannot drain.
+    relay.stall();
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    let receipt = first.send(numbered(1)).await.expect("queued");
+    let closing = tokio::spawn(async move { first.close_within(DRAIN_MAX / 20).await });
+    until(|| again.try_send(numbered(2)).is_err()).await;
+    assert!(matches!(one.open(&to_two, with_two()), Err(ConnectError::Closing)));
+    let patience = with_two().connect_within(DRAIN_MAX / 200);
+    let error = within(one.connect(&to_two, patience)).await.expect_err("still closing");
+    assert!(matches!(error, ConnectError::TimedOut { last: None, .. }), "{error:?}");
+
+    // Whoever waits gets another when it is over.
+    let second = tokio::spawn({
+        let (one, options) = (one.clone(), with_two());
+        async move { one.connect(&[direct], options).await }
+    });
+    assert_eq!(within(closing).await.expect("no panic"), EndReason::ClosedUndrained);
+    assert!(within(receipt).await.is_err(), "it never got through");
+    let second = within(second).await.expect("no panic").expect("connected");
+    assert_ne!(second.id(), again.id());
+    within(second.send(numbered(3)).await.expect("queued")).await.expect("acknowledged");
+    drop(theirs);
+}
