@@ -2,12 +2,12 @@
 
 use crate::access::{self, AuthMethodArg, DEFAULT_PORT};
 use crate::exit::{Context as _, Exit, Failure, Outcome};
-use crate::keyring::{file, make_entry};
+use crate::keyring::file;
 use crate::{clock, signals, term, units};
 use clap::Args;
 use outlast::{
-    Address, Auth, EntityName, EntityType, KeyType, Keyring, Lifetime, Messenger, Mode, Session,
-    SessionEvent, SessionOptions, Status,
+    Address, Auth, EntityName, Keyring, Lifetime, Messenger, Mode, Session, SessionEvent, SessionOptions,
+    Status,
 };
 use outlast_transfer::{Folder, Links, ServeOptions, Served, Sync, raise_open_files_limit, serve};
 use std::fs;
@@ -221,28 +221,7 @@ impl Access {
             }
             return Ok(Self::Everybody);
         }
-        let (path, told) = match &args.keyring {
-            Some(path) => (path.clone(), true),
-            None => (file::server_path()?, false),
-        };
-        let mut made = None;
-        if !told && !path.exists() {
-            let name = EntityName::new(EntityType::Client, "admin");
-            let mut keyring = Keyring::new();
-            keyring.insert(name.clone(), make_entry(KeyType::default()));
-            file::make_parent(&path)?;
-            file::write(&path, &keyring, file::Existing::Keep)?;
-            made = Some(name);
-        }
-        let keyring = file::read(&path)?;
-        file::warn_if_open(&path);
-        if !keyring.iter().any(|(_, entry)| entry.key().is_some()) {
-            return Err(Failure::failed(format!(
-                "the keyring {} has no key: nobody could come in",
-                path.display()
-            ))
-            .hint(format!("outlast keyring add {} client.admin", path.display())));
-        }
+        let file::ServerKeyring { path, keyring, made } = file::open_server(args.keyring.as_deref())?;
         let path = fs::canonicalize(&path).unwrap_or(path);
         if path.starts_with(dir) && !args.force {
             let message = format!(

@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::Home;
+use common::{Home, signal, wait_for_end};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 #[test]
 fn both_tests_are_measured_in_both_modes() {
@@ -26,4 +28,31 @@ fn both_tests_are_measured_in_both_modes() {
         assert_eq!(rows.iter().filter(|row| row["mode"] == mode).count(), 4);
     }
     home.run(&["bench", "--size", "1G"]).expect(2);
+}
+
+#[test]
+fn two_commands_find_each_other_with_the_key_that_the_first_one_made() {
+    let home = Home::new();
+    let mut command = home.outlast(&["bench", "--listen", "127.0.0.1:0"]);
+    let mut listener = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    let mut lines = BufReader::new(listener.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let address = lines.by_ref().find_map(|line| {
+        said += &line;
+        let (_, rest) = line.split_once("`outlast bench --connect` on ")?;
+        Some(rest.split(';').next()?.to_owned())
+    });
+    assert!(said.contains("made ") && said.contains("client.admin"), "{said}");
+    let address = address.expect("it says where it waits");
+    let arguments = ["bench", "--connect", &address, "--size", "4K", "--mode", "secure", "--time", "100ms"];
+    let rows = home.run(&[&arguments[..], &["--json"]].concat()).expect(0).json();
+    assert_eq!(rows.as_array().unwrap().len(), 2, "{rows}");
+    assert!(rows.as_array().unwrap().iter().all(|row| row["messages"].as_u64().unwrap() > 0), "{rows}");
+    let shown = home.ok(&arguments);
+    assert!(shown.starts_with("test") && shown.contains("4 KiB") && shown.lines().count() == 3, "{shown}");
+    // Somebody without the key is told so, and sees no empty table.
+    let stranger = Home::new().run(&arguments).expect(2);
+    assert!(stranger.stdout.is_empty() && stranger.stderr.contains("no keyring"), "{}", stranger.stderr);
+    signal(&listener, rustix::process::Signal::INT);
+    wait_for_end(listener).expect(130);
 }

@@ -125,9 +125,6 @@ pub(crate) async fn run(args: BenchArgs) -> Outcome {
         return listen(&args, address).await;
     }
     let mut all = Vec::new();
-    if !args.json {
-        print_head();
-    }
     for mode in &args.modes {
         match &args.connect {
             Some(address) => {
@@ -139,12 +136,12 @@ pub(crate) async fn run(args: BenchArgs) -> Outcome {
                     .map_err(|e| access::connect_failure(address, &e))?;
                 for load in args.loads() {
                     let measured = client::measure(&session, load).await?;
-                    args.show(&measured);
+                    args.show(&measured, all.is_empty());
                     all.push(measured);
                 }
                 session.close().await;
             }
-            None => all.extend(args.here(*mode).await?),
+            None => args.here(*mode, &mut all).await?,
         }
     }
     if args.json {
@@ -166,14 +163,17 @@ impl BenchArgs {
         loads
     }
 
-    fn show(&self, measured: &Measured) {
+    fn show(&self, measured: &Measured, first: bool) {
         if !self.json {
+            if first {
+                print_head();
+            }
             print_row(measured);
         }
     }
 
     /// Both ends on this machine, each in a process of its own.
-    async fn here(&self, mode: ModeArg) -> Outcome<Vec<Measured>> {
+    async fn here(&self, mode: ModeArg, all: &mut Vec<Measured>) -> Outcome<()> {
         let mut keyring = Keyring::new();
         keyring.insert(own_name(), make_entry(KeyType::default()));
         let keyring = keyring.to_text().context("no keyring")?;
@@ -181,17 +181,16 @@ impl BenchArgs {
             Child::start("bench-server", &ServerTask { keyring: keyring.clone() }).await?;
         let address = server.must_report().await?;
         let task = ClientTask { keyring, server: address, mode, loads: self.loads() };
-        let wanted = task.loads.len();
+        let wanted = all.len() + task.loads.len();
         let mut client: Child<Measured> = Child::start("bench-client", &task).await?;
-        let mut all = Vec::new();
         while all.len() < wanted {
             let measured = client.must_report().await?;
-            self.show(&measured);
+            self.show(&measured, all.is_empty());
             all.push(measured);
         }
         client.stop().await;
         server.stop().await;
-        Ok(all)
+        Ok(())
     }
 }
 
@@ -200,11 +199,15 @@ async fn listen(args: &BenchArgs, address: &Address) -> Outcome {
     let builder = if args.auth.auth == Some(AuthMethodArg::None) {
         builder.auth(Auth::none()).modes([Mode::CRC])
     } else {
-        let path = match &args.auth.keyring {
-            Some(path) => path.clone(),
-            None => file::server_path()?,
-        };
-        builder.auth(Auth::keyring(file::read(&path)?)).modes([Mode::SECURE, Mode::CRC])
+        let file::ServerKeyring { path, keyring, made } = file::open_server(args.auth.keyring.as_deref())?;
+        if let Some(name) = made {
+            let path = path.display();
+            eprintln!(
+                "made {path}, with a key for {name}; a client elsewhere needs it:\n    \
+                     outlast keyring show {path} {name} --keyring > client.keyring"
+            );
+        }
+        builder.auth(Auth::keyring(keyring)).modes([Mode::SECURE, Mode::CRC])
     };
     let messenger = builder.build().context("cannot start")?;
     let bound = messenger.listen(address.clone()).await.context(format!("cannot listen on {address}"))?;

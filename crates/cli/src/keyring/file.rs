@@ -5,7 +5,7 @@
 
 use crate::exit::{Context as _, Exit, Failure, Outcome};
 use outlast_cephx::keyring::KEYRING_BYTES_MAX;
-use outlast_cephx::{EntityName, EntityType, Key, Keyring};
+use outlast_cephx::{EntityName, EntityType, Key, KeyType, Keyring};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -28,9 +28,43 @@ pub(crate) fn config_dir() -> Option<PathBuf> {
     Some(base.join("outlast"))
 }
 
-/// The keyring that `serve` uses, and makes when it is not there.
-pub(crate) fn server_path() -> Outcome<PathBuf> {
+fn server_path() -> Outcome<PathBuf> {
     config_dir().map(|dir| dir.join(SERVER_FILE)).ok_or_else(no_home)
+}
+
+/// A server's keyring.
+pub(crate) struct ServerKeyring {
+    pub(crate) path: PathBuf,
+    pub(crate) keyring: Keyring,
+    /// It was made just now, with a key for this name.
+    pub(crate) made: Option<EntityName>,
+}
+
+/// The keyring of a server: the one it was told, or its own in the configuration directory, which is made if it is not
+/// there.
+pub(crate) fn open_server(told: Option<&Path>) -> Outcome<ServerKeyring> {
+    let path = match told {
+        Some(path) => path.to_owned(),
+        None => server_path()?,
+    };
+    let mut made = None;
+    if told.is_none() && !path.exists() {
+        let name = EntityName::new(EntityType::Client, "admin");
+        let mut keyring = Keyring::new();
+        keyring.insert(name.clone(), super::make_entry(KeyType::default()));
+        make_parent(&path)?;
+        write(&path, &keyring, Existing::Keep)?;
+        made = Some(name);
+    }
+    let keyring = read(&path)?;
+    warn_if_open(&path);
+    if !keyring.iter().any(|(_, entry)| entry.key().is_some()) {
+        let message = format!("the keyring {} has no key: nobody could come in", path.display());
+        return Err(
+            Failure::failed(message).hint(format!("outlast keyring add {} client.admin", path.display()))
+        );
+    }
+    Ok(ServerKeyring { path, keyring, made })
 }
 
 /// The keyring of a client: the one it was told, or its own in the configuration directory, or that of a server on

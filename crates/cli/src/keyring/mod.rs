@@ -184,6 +184,7 @@ fn create(args: &CreateArgs) -> Outcome {
             return Err(Failure::usage(format!("{name} is named twice")));
         }
     }
+    file::make_parent(&args.file)?;
     file::write(&args.file, &keyring, if args.force { Existing::Replace } else { Existing::Keep })?;
     let names: Vec<_> = keyring.iter().map(|(name, _)| name.to_string()).collect();
     println!("{}: {} ({})", args.file.display(), names.join(", "), args.making.key_type);
