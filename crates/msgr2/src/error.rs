@@ -1,7 +1,7 @@
 //! Why a connection or a session ended, and whose doing it was.
 
 use crate::connection::State;
-use crate::frame::{EncodeError, FrameError};
+use crate::frame::{EncodeError, FrameError, TranscriptOverflow};
 use crate::wire::{AuthMethod, BannerError, ConnectionMode, DecodeError};
 use outlast_session::AckError;
 
@@ -189,6 +189,12 @@ pub enum ConnectionError {
     /// This end cannot take another session now.
     #[error("too many sessions")]
     TooManySessions,
+}
+
+impl From<TranscriptOverflow> for ConnectionError {
+    fn from(overflow: TranscriptOverflow) -> Self {
+        Self::HandshakeTooLong { limit: overflow.limit }
+    }
 }
 
 impl ConnectionError {

@@ -48,14 +48,53 @@ fn say(connection: &mut Connection, out: &mut OutBuf, len: usize) -> Result<(), 
     Ok(())
 }
 
-#[test]
-fn a_message_that_is_announced_before_there_is_a_session_is_refused_by_its_preamble() {
+/// A dialler that has exchanged banners and said HELLO, and what it encodes with.
+fn greeted() -> (Connection, FrameEncoder, OutBuf) {
     let mut connection = accepted();
     let mut encoder = FrameEncoder::new();
     encoder.set_revision(Revision::V1);
     let mut out = OutBuf::new();
     out.push_raw(&Banner { supported: FEATURE_REVISION_1, required: 0 }.encode());
     encoder.encode_payload(&Hello { entity_type: 8, peer_address: EntityAddr::BLANK }, &mut out).unwrap();
+    say(&mut connection, &mut out, usize::MAX).unwrap();
+    assert_eq!(connection.state(), State::AuthAccepting);
+    (connection, encoder, out)
+}
+
+/// A request of a method that is not allowed here, whose frame has a payload of so many bytes.
+fn refused_request(len: usize) -> AuthRequest {
+    let payload = Bytes::from(vec![0; len - 16]);
+    AuthRequest { method: AuthMethod::CEPHX, preferred_modes: vec![ConnectionMode::CRC], payload }
+}
+
+#[test]
+fn a_stranger_may_announce_no_control_frame_beyond_8_kib() {
+    let (mut connection, mut encoder, mut out) = greeted();
+    encoder.encode_payload(&refused_request(8192), &mut out).unwrap();
+    say(&mut connection, &mut out, usize::MAX).unwrap();
+    assert_eq!(connection.state(), State::AuthAccepting);
+    encoder.encode_payload(&refused_request(8193), &mut out).unwrap();
+    let error = say(&mut connection, &mut out, 32).unwrap_err();
+    let expected = FrameError::SegmentTooLong { tag: Tag::AuthRequest, segment: 0, len: 8193, limit: 8192 };
+    assert_eq!(error, ConnectionError::Frame(expected));
+}
+
+#[test]
+fn a_stranger_that_says_more_than_the_transcript_keeps_is_sent_away_at_once() {
+    let (mut connection, mut encoder, mut out) = greeted();
+    for _ in 0..2 {
+        encoder.encode_payload(&refused_request(8192), &mut out).unwrap();
+        say(&mut connection, &mut out, usize::MAX).unwrap();
+        assert_eq!(connection.state(), State::AuthAccepting);
+    }
+    encoder.encode_payload(&refused_request(8192), &mut out).unwrap();
+    let error = say(&mut connection, &mut out, usize::MAX).unwrap_err();
+    assert_eq!(error, ConnectionError::HandshakeTooLong { limit: 20 << 10 });
+}
+
+#[test]
+fn a_message_that_is_announced_before_there_is_a_session_is_refused_by_its_preamble() {
+    let (mut connection, mut encoder, mut out) = greeted();
     let payload = none::service_request(&EntityName::new(EntityType::Client, "a"), 0);
     let request =
         AuthRequest { method: AuthMethod::NONE, preferred_modes: vec![ConnectionMode::CRC], payload };

@@ -29,7 +29,7 @@ use crate::endpoint::{Answer, Decision, SessionRequest};
 use crate::error::ConnectionError;
 use crate::frame::{
     FrameDecoder, FrameEncoder, FrameMark, Incoming, Landing, Lengths, Limits, MessageFrame, OutBuf,
-    Revision, Side, Tag,
+    Revision, Side, TRANSCRIPT_ACCEPTED_BYTES_MAX, TRANSCRIPT_BYTES_MAX, Tag,
 };
 use crate::ids::{ChannelId, SessionId};
 use crate::message::Message;
@@ -177,8 +177,12 @@ impl Connection {
             addresses =
                 AddrVec(vec![EntityAddr { kind: AddrKind::ANY, nonce: start.nonce, ..EntityAddr::BLANK }]);
         }
-        let mut decoder = FrameDecoder::new(Limits::BEFORE_AUTHENTICATION);
-        decoder.start_recording();
+        let (limits, transcript_bytes_max) = match side {
+            Side::Client => (Limits::BEFORE_AUTHENTICATION, TRANSCRIPT_BYTES_MAX),
+            Side::Server => (Limits::ACCEPTING, TRANSCRIPT_ACCEPTED_BYTES_MAX),
+        };
+        let mut decoder = FrameDecoder::new(limits);
+        decoder.start_recording(transcript_bytes_max);
         let mut out = OutBuf::new();
         out.start_recording();
         out.push_raw(&Banner { supported: config.msgr2_supported, required: config.msgr2_required }.encode());
@@ -533,8 +537,7 @@ impl StreamChannel for Connection {
             return &mut [];
         }
         // What comes while somebody else has to decide is kept and not looked at: no more than a stranger may cost.
-        if self.state.waits_for_a_decision()
-            && self.decoder.buffered() >= Limits::BEFORE_AUTHENTICATION.read_buffer_bytes
+        if self.state.waits_for_a_decision() && self.decoder.buffered() >= Limits::ACCEPTING.read_buffer_bytes
         {
             return &mut [];
         }
