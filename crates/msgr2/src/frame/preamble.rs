@@ -66,7 +66,8 @@ pub struct Limits {
     pub read_buffer_bytes: usize,
 }
 
-/// Of a front, a middle and a control payload: what the Linux client takes (`net/ceph/messenger_v2.c`).
+/// Of a front and a middle, and of a control payload that is encoded: what the Linux client takes
+/// (`net/ceph/messenger_v2.c`).
 pub(super) const SEGMENT_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Of data: what the Linux client takes.
 pub(super) const DATA_BYTES_MAX: u32 = 64 * 1024 * 1024;
@@ -88,10 +89,11 @@ impl Limits {
     /// much more as they are longer.
     pub const ACCEPTING: Self = Self { control_bytes_max: 8 * 1024, ..Self::BEFORE_AUTHENTICATION };
 
-    /// For an authenticated peer: what the Linux client takes. The buffer holds many small messages at each read
+    /// For an authenticated peer with a session. Of messages what the Linux client takes; of control frames 64 KiB, where
+    /// none that may come now (keepalives, acknowledgements, the end) has more than 8 bytes. The buffer holds many small messages at each read
     /// and stays in a core's second-level cache.
     pub const READY: Self = Self {
-        control_bytes_max: SEGMENT_BYTES_MAX,
+        control_bytes_max: 64 * 1024,
         front_bytes_max: SEGMENT_BYTES_MAX,
         middle_bytes_max: SEGMENT_BYTES_MAX,
         data_bytes_max: DATA_BYTES_MAX,
