@@ -19,7 +19,7 @@ pub use decide::{Answer, Decision, Introduced, Located, SessionRequest};
 use crate::connection::{Authority, Connection, ConnectionConfig, Credential, Start};
 use crate::ids::{ChannelId, SessionId};
 use crate::session::{Matching, Session, SessionConfig, SessionState, Target};
-use crate::wire::{AddrVec, EntityAddr};
+use crate::wire::{AddrVec, CookieTag, EntityAddr};
 use outlast_cephx::EntityName;
 use outlast_session::Instant;
 use rand::rngs::StdRng;
@@ -32,7 +32,7 @@ use std::sync::Arc;
 pub const SESSIONS_MAX: usize = 65_536;
 
 /// What a session is found again by.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
     /// The address vector that the peer claims.
     Addresses(AddrVec),
@@ -40,6 +40,18 @@ pub(crate) enum Key {
     Client { name: EntityName, cookie: u64 },
     /// A peer's authenticated name: there is one session with it.
     Peer { name: EntityName },
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses(addresses) => f.debug_tuple("Addresses").field(addresses).finish(),
+            Self::Client { name, cookie } => {
+                f.debug_struct("Client").field("name", name).field("cookie", &CookieTag(*cookie)).finish()
+            }
+            Self::Peer { name } => f.debug_struct("Peer").field("name", name).finish(),
+        }
+    }
 }
 
 /// What an endpoint is made with.

@@ -20,6 +20,7 @@ pub use banner::{
     FEATURE_REVISION_1,
 };
 pub use codes::{AuthMethod, CompressionMethod, ConnectionMode, Stamp};
+pub(crate) use control::CookieTag;
 pub use control::{
     Ack, AuthBadMethod, AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature, ClientIdent,
     Close, CompressionDone, CompressionRequest, Control, Hello, IDENT_FLAG_LOSSY, IdentMissingFeatures,

@@ -381,6 +381,54 @@ fn a_message_is_no_control_frame() {
 }
 
 #[test]
+fn cookies_are_shown_as_tags_that_do_not_tell_them() {
+    let (one, other) = (0x0123_4567_89ab_cdef_u64, 0xfedc_ba98_7654_3210_u64);
+    let ident = |cookie| ClientIdent {
+        addresses: AddrVec::default(),
+        target: EntityAddr::BLANK,
+        global_id: 7,
+        global_seq: 8,
+        features_supported: 0,
+        features_required: 0,
+        flags: 0,
+        cookie,
+    };
+    let answer = |cookie| ServerIdent {
+        addresses: AddrVec::default(),
+        global_id: 7,
+        global_seq: 8,
+        features_supported: 0,
+        features_required: 0,
+        flags: 0,
+        cookie,
+    };
+    let reconnect = |client_cookie, server_cookie| SessionReconnect {
+        addresses: AddrVec::default(),
+        client_cookie,
+        server_cookie,
+        global_seq: 1,
+        connect_seq: 2,
+        msg_seq: 3,
+    };
+    let shown = [
+        format!("{:?}", Control::from(ident(one))),
+        format!("{:?}", Control::from(answer(one))),
+        format!("{:?}", Control::from(reconnect(one, other))),
+    ];
+    for text in &shown {
+        for cookie in [one, other] {
+            for told in [cookie.to_string(), format!("{cookie:x}"), format!("{:x}", cookie.swap_bytes())] {
+                assert!(!text.contains(&told), "{text}");
+            }
+        }
+    }
+    // The first bytes of `printf '\xef\xcd\xab\x89\x67\x45\x23\x01' | sha256sum`, and of the other.
+    assert!(shown[0].ends_with("cookie: #a85b })"), "{}", shown[0]);
+    assert!(shown[2].contains("client_cookie: #a85b, server_cookie: #aeb7, global_seq: 1"), "{}", shown[2]);
+    assert!(format!("{:?}", ident(0)).ends_with("cookie: none }"));
+}
+
+#[test]
 fn tags_are_their_numbers() {
     for code in 0..=255 {
         match Tag::from_wire(code) {
