@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use zeroize::Zeroize as _;
 
 use crate::ticket::TicketBlob;
 use crate::wire::{DecodeError, Reader, Writer};
@@ -291,6 +292,13 @@ pub(crate) struct Authorize {
     pub(crate) nonce: u64,
     /// The service's challenge plus one, once there is one.
     pub(crate) challenge_plus_one: Option<u64>,
+}
+
+impl Drop for Authorize {
+    fn drop(&mut self) {
+        self.nonce.zeroize();
+        self.challenge_plus_one.zeroize();
+    }
 }
 
 impl Authorize {

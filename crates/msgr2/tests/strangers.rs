@@ -55,8 +55,10 @@ fn greeted() -> (Connection, FrameEncoder, OutBuf) {
     encoder.set_revision(Revision::V1);
     let mut out = OutBuf::new();
     out.push_raw(&Banner { supported: FEATURE_REVISION_1, required: 0 }.encode());
-    encoder.encode_payload(&Hello { entity_type: 8, peer_address: EntityAddr::BLANK }, &mut out).unwrap();
-    say(&mut connection, &mut out, usize::MAX).unwrap();
+    encoder
+        .encode_payload(&Hello { entity_type: 8, peer_address: EntityAddr::BLANK }, &mut out)
+        .expect("it can be said");
+    say(&mut connection, &mut out, usize::MAX).expect("a good beginning");
     assert_eq!(connection.state(), State::AuthAccepting);
     (connection, encoder, out)
 }

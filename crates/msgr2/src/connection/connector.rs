@@ -12,6 +12,7 @@ use crate::wire::{
 };
 use outlast_session::Instant;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 /// The highest count of attempts that an acceptor can have seen: Ceph keeps 32 bits of it, and no process dials more often.
 const GLOBAL_SEQ_BELIEVED_MAX: u64 = u32::MAX as u64;
@@ -167,7 +168,7 @@ impl Connection {
         let sent = self.out.take_transcript()?;
         let Some(authenticated) = &self.authenticated else { return Err(ConnectionError::NoCommonMethod) };
         let digest = authenticated.sign(&received);
-        self.expected_signature = Some(authenticated.sign(&sent));
+        self.expected_signature = Some(Zeroizing::new(authenticated.sign(&sent)));
         if mode == ConnectionMode::SECURE {
             let revision = self.encoder.revision();
             let (sealer, opener) = authenticated.with_secret(|secret| secure_pair(secret, side, revision))?;

@@ -33,6 +33,7 @@ use crate::frame::{
 };
 use crate::ids::{ChannelId, SessionId};
 use crate::message::Message;
+use crate::random::Generator;
 use crate::session::Session;
 use crate::session::handshake::Introduction;
 use crate::wire::{
@@ -44,12 +45,11 @@ use bytes::{Bytes, BytesMut};
 use connector::Reply;
 use exchange::Answers;
 use outlast_session::{Budget, Instant, Liveness, Pulled, StreamChannel};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Chooses where the data segment of a message lands.
 pub trait Buffers: Send {
@@ -102,7 +102,7 @@ pub struct Connection {
     decoder: FrameDecoder,
     encoder: FrameEncoder,
     out: OutBuf,
-    rng: StdRng,
+    rng: Generator,
     deadline: Instant,
     handshake_started: Instant,
     intro: Introduction,
@@ -114,7 +114,7 @@ pub struct Connection {
     auth: AuthState,
     auth_rounds: u32,
     authenticated: Option<Authenticated>,
-    expected_signature: Option<[u8; 32]>,
+    expected_signature: Option<Zeroizing<[u8; 32]>>,
     agreement: Agreement,
     events: VecDeque<ConnectionEvent>,
     retries: u32,
@@ -164,7 +164,7 @@ pub(crate) struct Start {
     pub(crate) nonce: u32,
     pub(crate) global_seq: u64,
     pub(crate) peer_socket: EntityAddr,
-    pub(crate) seed: [u8; 32],
+    pub(crate) rng: Generator,
     pub(crate) now: Instant,
 }
 
@@ -194,7 +194,7 @@ impl Connection {
             decoder,
             encoder: FrameEncoder::new(),
             out,
-            rng: StdRng::from_seed(start.seed),
+            rng: start.rng,
             deadline: start.now + config.handshake_timeout,
             handshake_started: start.now,
             intro: Introduction {

@@ -284,8 +284,8 @@ impl Endpoint {
         };
         let dials_back = config.policy.is_peer() && config.matching == Matching::Address;
         let id = SessionId(self.next_id());
-        let seed = self.seed();
-        let mut session = Session::new(id, config, SessionState::Standby, now, seed);
+        let rng = self.generator();
+        let mut session = Session::new(id, config, SessionState::Standby, now, rng);
         if dials_back {
             // Among equals either end may dial: the acceptor dials back where the other says it listens.
             session.target = Some(crate::session::Target {

@@ -18,12 +18,12 @@ pub use decide::{Answer, Decision, Introduced, Located, SessionRequest};
 
 use crate::connection::{Authority, Connection, ConnectionConfig, Credential, Start};
 use crate::ids::{ChannelId, SessionId};
+use crate::random::Generator;
 use crate::session::{Matching, Session, SessionConfig, SessionState, Target};
 use crate::wire::{AddrVec, CookieTag, EntityAddr};
 use outlast_cephx::EntityName;
 use outlast_session::Instant;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand_core::Rng;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ pub struct Endpoint {
     next_id: u64,
     pub(crate) keys: BTreeMap<Key, SessionId>,
     pub(crate) by_id: BTreeMap<SessionId, Vec<Key>>,
-    rng: StdRng,
+    rng: Generator,
 }
 
 /// Without the keys that sessions are found by: cookies are among them.
@@ -102,7 +102,7 @@ impl Endpoint {
             next_id: 0,
             keys: BTreeMap::new(),
             by_id: BTreeMap::new(),
-            rng: StdRng::from_seed(seed),
+            rng: Generator::from_seed(seed),
         }
     }
 
@@ -159,10 +159,9 @@ impl Endpoint {
         self.next_id
     }
 
-    pub(crate) fn seed(&mut self) -> [u8; 32] {
-        let mut seed = [0; 32];
-        self.rng.fill_bytes(&mut seed);
-        seed
+    /// A generator for a session or a connection.
+    pub(crate) fn generator(&mut self) -> Generator {
+        self.rng.fork()
     }
 
     /// A random number that is not 0.
@@ -184,8 +183,8 @@ impl Endpoint {
             // A client of its own kind: nobody dials back to it.
             (Matching::Identity, _, _) => None,
         };
-        let seed = self.seed();
-        let mut session = Session::new(id, config, SessionState::Pausing { until: now }, now, seed);
+        let rng = self.generator();
+        let mut session = Session::new(id, config, SessionState::Pausing { until: now }, now, rng);
         session.target = Some(target);
         self.register(id, key);
         session
@@ -223,7 +222,7 @@ impl Endpoint {
             nonce: self.config.nonce,
             global_seq,
             peer_socket,
-            seed: self.seed(),
+            rng: self.generator(),
             now,
         }
     }

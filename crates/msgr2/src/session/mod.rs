@@ -25,6 +25,7 @@ use crate::frame::Limits;
 use crate::ids::{ChannelId, SessionId};
 use crate::message::{Message, Received};
 use crate::policy::Policy;
+use crate::random::Generator;
 use crate::wire::{AddrVec, EntityAddr};
 use outlast_cephx::EntityName;
 use outlast_session::{
@@ -32,8 +33,6 @@ use outlast_session::{
     LifetimeTimer, LossReason, MessageId, Outbox, OutboxLimits, ReceiptStatus, Revocation, Throttle,
     ThrottleLimits,
 };
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -173,7 +172,7 @@ pub struct Session {
     aborts: VecDeque<(MessageId, u64)>,
     revocations: VecDeque<(MessageId, bool)>,
     pub(crate) counters: Counters,
-    rng: StdRng,
+    rng: Generator,
 }
 
 /// Without cookies, by which it can be resumed, and without messages.
@@ -196,7 +195,7 @@ impl Session {
         config: SessionConfig,
         state: SessionState,
         now: Instant,
-        seed: [u8; 32],
+        rng: Generator,
     ) -> Self {
         let delivery = if config.policy.lossy { Delivery::Lossy } else { Delivery::Lossless };
         let mut inbox = Inbox::new(config.gaps, config.ack);
@@ -228,7 +227,7 @@ impl Session {
             aborts: VecDeque::new(),
             revocations: VecDeque::new(),
             counters: Counters::default(),
-            rng: StdRng::from_seed(seed),
+            rng,
             config,
         }
     }
