@@ -122,7 +122,8 @@ impl Endpoint {
     }
 
     /// Weighs the newcomer against the session that [`Endpoint::locate`] named, and changes that session. A new
-    /// session, if one is made, is the caller's to keep.
+    /// session, if one is made, is the caller's to keep. A caller that no longer has the session named lends none: it
+    /// is then forgotten, and the newcomer is weighed as if it had never been.
     pub fn decide(
         &mut self,
         request: SessionRequest,
@@ -293,6 +294,9 @@ impl Endpoint {
                 entity_type: Some(request.entity_type),
                 name: request.name.clone(),
             });
+        }
+        if let Some(key) = &key {
+            self.forget_registered(key);
         }
         self.register(id, key);
         let decision = self.take_over(request, ident, &mut session, now);

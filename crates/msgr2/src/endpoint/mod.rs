@@ -174,15 +174,24 @@ impl Endpoint {
         }
     }
 
+    /// The session that a newcomer from `target` would be given, if `config` is that of a peer: there is one session
+    /// between two equals, so ask before opening another with [`Endpoint::connect`]. None for a client, which may have
+    /// as many as it likes, and for a peer that is known by its name but was not named.
+    ///
+    /// It may have ended already, as long as nobody has said so with [`Endpoint::forget`].
+    #[must_use]
+    pub fn registered(&self, target: &Target, config: &SessionConfig) -> Option<SessionId> {
+        self.keys.get(&key_of_dialled(target, config)?).copied()
+    }
+
     /// A new session that dials `target`. It waits to be dialled: ask its [`Session::poll_dial`].
+    ///
+    /// Of two sessions with one peer the one opened last is found when the peer dials; a reconnection that belongs to
+    /// the other is then answered with a reset, and the peer's application told. That is right when the other has ended
+    /// and was not yet forgotten; else ask [`Endpoint::registered`] first.
     pub fn connect(&mut self, target: Target, config: SessionConfig, now: Instant) -> Session {
         let id = SessionId(self.next_id());
-        let key = match (config.matching, config.policy.is_peer(), &target.name) {
-            (Matching::Address, _, _) => Some(Key::Addresses(target.addresses.clone())),
-            (Matching::Identity, true, Some(name)) => Some(Key::Peer { name: name.clone() }),
-            // A client of its own kind: nobody dials back to it.
-            (Matching::Identity, _, _) => None,
-        };
+        let key = key_of_dialled(&target, &config);
         let rng = self.generator();
         let mut session = Session::new(id, config, SessionState::Pausing { until: now }, now, rng);
         session.target = Some(target);
@@ -227,11 +236,19 @@ impl Endpoint {
         }
     }
 
+    /// Makes the session known, and lets it be found by the key from now on.
     pub(crate) fn register(&mut self, id: SessionId, key: Option<Key>) {
         let keys = self.by_id.entry(id).or_default();
         if let Some(key) = key {
             keys.push(key.clone());
             self.keys.insert(key, id);
+        }
+    }
+
+    /// The session that is found by this key, whose driver no longer has it, is forgotten.
+    pub(crate) fn forget_registered(&mut self, key: &Key) {
+        if let Some(id) = self.keys.get(key) {
+            self.forget(*id);
         }
     }
 
@@ -242,5 +259,18 @@ impl Endpoint {
                 self.keys.remove(&key);
             }
         }
+    }
+}
+
+/// By what a session that this end opens is found when its peer dials. Only equals dial each other: who comes from the
+/// address that a client dials wants a session of its own, and must not hide or be given the client's.
+fn key_of_dialled(target: &Target, config: &SessionConfig) -> Option<Key> {
+    if !config.policy.is_peer() {
+        return None;
+    }
+    match (config.matching, &target.name) {
+        (Matching::Address, _) => Some(Key::Addresses(target.addresses.clone())),
+        (Matching::Identity, Some(name)) => Some(Key::Peer { name: name.clone() }),
+        (Matching::Identity, None) => None,
     }
 }
