@@ -326,9 +326,8 @@ impl Endpoint {
         session.local_addresses.get_or_insert_with(|| self.config.addresses.clone());
         session.outbox.rewind();
         session.become_ready(request.channel, now);
-        if let Some(end) = session.end() {
-            // Its lifetime ran out at this very moment.
-            let _ = end;
+        if session.end().is_some() {
+            // Its lifetime ran out at this very moment; whoever comes again begins anew.
             return Decision::Refuse(ConnectionError::SessionEnded);
         }
         let answer = ServerIdent {
