@@ -8,6 +8,7 @@
 )]
 
 mod accepting;
+mod both;
 mod config;
 mod dialling;
 mod pair;
