@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use outlast_cephx::{EntityName, EntityType, none};
 use outlast_msgr2::connection::State;
+use outlast_msgr2::endpoint::Answer;
 use outlast_msgr2::frame::{FrameEncoder, FrameError, OutBuf, Revision, Tag};
 use outlast_msgr2::wire::{
-    AddrVec, AuthMethod, AuthRequest, AuthSignature, Banner, ConnectionMode, EntityAddr, FEATURE_REVISION_1,
-    Hello, MessageHeader,
+    AddrVec, AuthMethod, AuthRequest, AuthSignature, Banner, ClientIdent, ConnectionMode, EntityAddr,
+    FEATURE_REVISION_1, Hello, MessageHeader, ServerIdent, Wait,
 };
 use outlast_msgr2::{
-    Authority, Connection, ConnectionConfig, ConnectionError, Endpoint, EndpointConfig, Policy, SessionConfig,
+    Authority, Connection, ConnectionConfig, ConnectionError, Decision, Endpoint, EndpointConfig, Policy,
+    SessionConfig, SessionId,
 };
 use outlast_session::{Instant, StreamChannel};
 use std::collections::BTreeMap;
@@ -92,6 +94,51 @@ fn a_stranger_that_says_more_than_the_transcript_keeps_is_sent_away_at_once() {
     encoder.encode_payload(&refused_request(8192), &mut out).unwrap();
     let error = say(&mut connection, &mut out, usize::MAX).unwrap_err();
     assert_eq!(error, ConnectionError::HandshakeTooLong { limit: 20 << 10 });
+}
+
+#[test]
+fn a_decision_that_comes_after_the_handshakes_time_revives_nothing_and_names_the_session_that_is_without() {
+    let (mut connection, mut encoder, mut out) = greeted();
+    let payload = none::service_request(&EntityName::new(EntityType::Client, "a"), 0);
+    let request =
+        AuthRequest { method: AuthMethod::NONE, preferred_modes: vec![ConnectionMode::CRC], payload };
+    encoder.encode_payload(&request, &mut out).unwrap();
+    encoder.encode_payload(&AuthSignature { digest: [0; 32] }, &mut out).unwrap();
+    let addresses = AddrVec::from("v2:10.0.0.1:6800/7".parse::<EntityAddr>().unwrap());
+    let ident = ClientIdent {
+        addresses: addresses.clone(),
+        target: EntityAddr::BLANK,
+        global_id: -1,
+        global_seq: 1,
+        features_supported: u64::MAX,
+        features_required: 0,
+        flags: 0,
+        cookie: 7,
+    };
+    encoder.encode_payload(&ident, &mut out).unwrap();
+    say(&mut connection, &mut out, usize::MAX).unwrap();
+    assert_eq!(connection.state(), State::SessionDeciding);
+    let late = connection.poll_timeout().unwrap();
+    let error = ConnectionError::HandshakeTimeout { state: State::SessionDeciding };
+    assert_eq!(connection.handle_timeout(late), Err(error));
+
+    // Whoever weighs it must not find it any more; whoever did before, has a session whose connection is lost.
+    assert_eq!(connection.poll_request(), None);
+    let answer = ServerIdent {
+        addresses,
+        global_id: 1,
+        global_seq: 1,
+        features_supported: 0,
+        features_required: 0,
+        flags: 0,
+        cookie: 8,
+    };
+    let accept = Decision::Accept { session: SessionId(9), answer: Answer::Ident(answer) };
+    let error = ConnectionError::Lost { state: State::Closed };
+    assert_eq!(connection.handle_decision(accept, late), Err(error.clone()));
+    assert_eq!((connection.state(), connection.session()), (State::Closed, Some(SessionId(9))));
+    assert_eq!(connection.handle_decision(Decision::Reply(Wait.into()), late), Err(error));
+    assert_eq!(connection.state(), State::Closed);
 }
 
 #[test]

@@ -346,6 +346,8 @@ impl Connection {
         if self.state != State::Closed {
             self.set_state(State::Closed);
         }
+        // Nobody is to weigh it, and bind a session to what has ended.
+        self.request = None;
         error
     }
 
@@ -445,19 +447,26 @@ impl Connection {
     /// The endpoint's answer to [`Connection::poll_request`].
     ///
     /// # Errors
-    /// The decision was to refuse, or the answer could not be encoded: the connection is dead.
+    /// The decision was to refuse, the answer could not be encoded, or the connection ended before the decision came: it is
+    /// dead, and [`Connection::session`] names the session that has lost it, if the decision had given it one.
     pub fn handle_decision(&mut self, decision: Decision, now: Instant) -> Result<(), ConnectionError> {
         self.carry_out(decision, now).map_err(|e| self.fail(e))
     }
 
     fn carry_out(&mut self, decision: Decision, now: Instant) -> Result<(), ConnectionError> {
+        if let Decision::Accept { session, .. } = &decision {
+            // Before anything can fail: the endpoint has bound it already.
+            self.session = Some(*session);
+        }
+        if self.state != State::SessionDeciding {
+            return Err(ConnectionError::Lost { state: self.state });
+        }
         match decision {
-            Decision::Accept { session, answer } => {
+            Decision::Accept { session: _, answer } => {
                 match answer {
                     Answer::Ident(ident) => self.send(&ident)?,
                     Answer::ReconnectOk(ok) => self.send(&ok)?,
                 }
-                self.session = Some(session);
                 self.enter_ready(now);
                 self.parse(now)
             }
