@@ -14,7 +14,9 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-pub use address::{AddrKind, AddrVec, EntityAddr, ParseAddrError, SOCKADDR_BYTES_MAX, Sockaddr};
+pub use address::{
+    ADDRESSES_MAX, AddrKind, AddrVec, EntityAddr, ParseAddrError, SOCKADDR_BYTES_MAX, Sockaddr,
+};
 pub use banner::{
     BANNER_PAYLOAD_BYTES_MAX, BANNER_PREFIX, BANNER_PREFIX_BYTES, Banner, BannerError, FEATURE_COMPRESSION,
     FEATURE_REVISION_1,

@@ -11,6 +11,7 @@ mod accepting;
 mod both;
 mod config;
 mod dialling;
+mod malice;
 mod pair;
 mod ready;
 mod rig;
