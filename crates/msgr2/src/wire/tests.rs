@@ -464,6 +464,71 @@ proptest! {
     }
 
     #[test]
+    fn addresses_as_text_come_back(
+        places in prop::collection::vec((any::<SocketAddr>(), any::<u32>(), 0usize..4), 0..5),
+    ) {
+        let prefixes = ["v1:", "v2:", "any:", ""];
+        let texts: Vec<_> =
+            places.iter().map(|(place, nonce, kind)| format!("{}{place}/{nonce}", prefixes[*kind])).collect();
+        for text in &texts {
+            let read: EntityAddr = text.parse().unwrap();
+            prop_assert_eq!(read.to_string().parse(), Ok(read));
+        }
+        let list: AddrVec = texts.iter().map(|text| addr(text)).collect();
+        prop_assert_eq!(list.to_string().parse(), Ok(list));
+    }
+
+    #[test]
+    fn arbitrary_text_is_an_address_or_none(text in "(v1:|v2:|any:|cidr:|-|\\[|\\]|/|,|[0-9a-f.:]{0,12}){0,8}") {
+        if let Ok(read) = text.parse::<EntityAddr>() {
+            prop_assert_eq!(read.to_string().parse(), Ok(read));
+        }
+        if let Ok(read) = text.parse::<AddrVec>() {
+            prop_assert_eq!(read.to_string().parse(), Ok(read));
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_addresses_or_none(bytes in prop::collection::vec(any::<u8>(), 0..200), marker in 0u8..3) {
+        let bytes = [&[marker][..], &bytes].concat();
+        if let Ok(read) = AddrVec::decode(&mut Reader::new(&bytes)) {
+            prop_assert!(read.0.len() <= ADDRESSES_MAX);
+            let mut again = Vec::new();
+            read.encode(&mut again);
+            prop_assert_eq!(AddrVec::decode(&mut Reader::new(&again)), Ok(read));
+        }
+    }
+
+    #[test]
+    fn banners_come_back_and_later_ones_are_read_as_far_as_they_are_known(
+        supported in any::<u64>(), required in any::<u64>(), later in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let banner = Banner { supported, required };
+        let encoded = banner.encode();
+        let (prefix, payload) = encoded.split_first_chunk().unwrap();
+        prop_assert_eq!(Banner::payload_len(prefix), Ok(payload.len()));
+        prop_assert_eq!(Banner::decode_payload(payload), Ok(banner));
+        prop_assert_eq!(Banner::decode_payload(&[payload, &later].concat()), Ok(banner));
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_a_banner_or_none(bytes in any::<[u8; BANNER_PREFIX_BYTES]>(), is_ours in any::<bool>()) {
+        let mut prefix = bytes;
+        if is_ours {
+            prefix[..BANNER_PREFIX.len()].copy_from_slice(BANNER_PREFIX);
+        }
+        if let Ok(len) = Banner::payload_len(&prefix) {
+            prop_assert!(is_ours && len <= BANNER_PAYLOAD_BYTES_MAX);
+            prop_assert!(Banner::decode_payload(&vec![7; len]).is_ok());
+        }
+    }
+
+    #[test]
+    fn every_header_comes_back_byte_for_byte(bytes in any::<[u8; MESSAGE_HEADER_BYTES]>()) {
+        prop_assert_eq!(MessageHeader::decode(&bytes).encode(), bytes);
+    }
+
+    #[test]
     fn an_order_of_addresses_is_that_of_their_memory(a in any_addr(), b in any_addr()) {
         prop_assert_eq!(a.cmp(&b), a.to_memory().cmp(&b.to_memory()));
         prop_assert_eq!(a == b, a.to_memory() == b.to_memory());
