@@ -51,6 +51,7 @@ fn main() {
     frames(&mut corpora);
     conversations(&mut corpora);
     transfer(&mut corpora);
+    paths(&mut corpora);
     println!("{} inputs", corpora.written.len());
 }
 
@@ -452,4 +453,25 @@ fn transfer(corpora: &mut Corpora) {
         let len = u16::try_from(packet.front.len()).expect("short").to_le_bytes();
         corpora.put("transfer", [&packet.kind.to_le_bytes()[..], &len, &packet.front, &packet.data].concat());
     }
+}
+
+fn paths(corpora: &mut Corpora) {
+    for path in [
+        "",
+        ".",
+        "a",
+        "./a/",
+        "a//b/.",
+        "/etc/passwd",
+        "..",
+        "a/../b",
+        "a/b\0/c",
+        "...",
+        "..a/.b",
+        "\u{e9}/-rf",
+    ] {
+        corpora.put("path", path);
+    }
+    corpora.put("path", vec![b'a'; 256]);
+    corpora.put("path", [b'd', b'/'].repeat(600));
 }

@@ -41,7 +41,7 @@ const MIB: usize = 1 << 20;
 const MESSAGE_MAX: usize = 96 * MIB;
 
 /// All of them.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 21] = [
     target("address", wire::address, 8 * KIB, 32),
     target("banner", wire::banner, KIB, 1),
     // Most of it is what the fuzzer's peer says, again and again.
@@ -61,6 +61,7 @@ pub const TARGETS: [Target; 20] = [
     target("key", cephx::key, 4 * KIB, 8),
     target("keyring", cephx::keyring, 4 * KIB, 256),
     target("net_address", net::net_address, 4 * KIB, 16),
+    target("path", transfer::path, 4 * KIB, 64),
     target("round_trip", frames::round_trip, 16 * MIB, 1024),
     target("sealed", frames::sealed, 8 * MIB, 64),
     target("transfer", transfer::transfer, 8 * KIB, 64),

@@ -2,6 +2,7 @@
 
 use crate::input::Input;
 use bytes::Bytes;
+use outlast_transfer::name::{Name, RelativePath};
 use outlast_transfer::wire::{Message, Packet};
 
 /// A message: its kind, the length of its front, the front; what is left is content of files.
@@ -21,4 +22,22 @@ pub fn transfer(data: &[u8]) {
     if one_form {
         assert_eq!(again, packet, "encoded again");
     }
+}
+
+/// A path that the other end asks for: it leads nowhere but down.
+pub fn path(data: &[u8]) {
+    let Ok(path) = RelativePath::parse(data) else { return };
+    assert_ne!(data.first(), Some(&b'/'), "an absolute path");
+    for name in path.names() {
+        assert!(![&b""[..], b".", b".."].contains(&name.as_bytes()), "no name");
+        assert!(!name.as_bytes().iter().any(|byte| [b'/', 0].contains(byte)), "more than a name");
+        assert_eq!(Name::new(name.as_bytes()).as_ref(), Ok(name));
+    }
+    let again: Vec<_> = path.names().iter().map(Name::as_bytes).collect();
+    let again = RelativePath::parse(&again.join(&b'/')).expect("the same without what says nothing");
+    assert_eq!(again.names(), path.names(), "read again");
+    assert_eq!(
+        path.split_last().map(|(last, above)| (last, above.len() + 1)),
+        path.names().last().map(|last| (last, path.names().len()))
+    );
 }

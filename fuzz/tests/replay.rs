@@ -67,6 +67,7 @@ targets!(
     key,
     keyring,
     net_address,
+    path,
     round_trip,
     sealed,
     transfer,

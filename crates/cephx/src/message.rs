@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use zeroize::Zeroize as _;
 
 use crate::ticket::TicketBlob;
 use crate::wire::{DecodeError, Reader, Writer};
@@ -293,6 +294,13 @@ pub(crate) struct Authorize {
     pub(crate) challenge_plus_one: Option<u64>,
 }
 
+impl Drop for Authorize {
+    fn drop(&mut self) {
+        self.nonce.zeroize();
+        self.challenge_plus_one.zeroize();
+    }
+}
+
 impl Authorize {
     pub(crate) fn encode(&self, out: &mut Writer) {
         out.u8(2);
@@ -327,4 +335,111 @@ pub(crate) fn decode_authorize_reply<'a>(input: &mut Reader<'a>) -> Result<(u64,
     let nonce_plus_one = input.u64("a reply's nonce")?;
     let secret = if version >= 2 { input.prefixed("a connection secret")? } else { &[] };
     Ok((nonce_plus_one, secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KeyType;
+    use proptest::prelude::*;
+
+    fn written(encode: impl FnOnce(&mut Writer)) -> Bytes {
+        let mut out = Writer::new();
+        encode(&mut out);
+        out.into_bytes()
+    }
+
+    fn any_key() -> impl Strategy<Value = Key> {
+        (any::<bool>(), any::<[u8; 32]>(), any::<u32>()).prop_map(|(long, secret, seconds)| {
+            let key_type = if long { KeyType::Aes256k } else { KeyType::Aes };
+            let secret = &secret[..key_type.secret_bytes()];
+            Key::new(key_type, Timestamp::new(seconds, 7), secret).unwrap()
+        })
+    }
+
+    fn any_name() -> impl Strategy<Value = EntityName> {
+        "[a-z0-9.]{0,20}".prop_map(|id| EntityName::new(EntityType::Client, &id))
+    }
+
+    /// All structures that are read from a peer, sealed or not. Whether each could be read.
+    fn decode_each(bytes: &[u8]) -> [bool; 9] {
+        let input = || Reader::new(bytes);
+        [
+            MonitorRequest::decode(&mut input()).is_ok(),
+            decode_challenge(&mut input()).is_ok(),
+            Authenticate::decode(&mut input()).is_ok(),
+            decode_response_header(&mut input()).is_ok(),
+            ClientPart::decode(&mut input()).is_ok(),
+            ServicePart::decode(&mut input()).is_ok(),
+            Authorizer::decode(&mut input()).is_ok(),
+            Authorize::decode(&mut input()).is_ok(),
+            decode_authorize_reply(&mut input()).is_ok(),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic_even_where_they_are_sealed(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            decode_each(&bytes);
+        }
+
+        /// Near what is right, where the deeper fields are reached.
+        #[test]
+        fn a_changed_or_cut_structure_never_panics(
+            name in any_name(), key in any_key(), caps in prop::option::of("[a-z ]{0,30}"),
+            at in any::<prop::sample::Index>(), byte in any::<u8>(), len in any::<prop::sample::Index>(),
+        ) {
+            let now = Timestamp::new(9, 9);
+            let part = ServicePart { name, global_id: 7, created: now, expires: now, caps, session_key: key };
+            let mut bytes = written(|out| part.encode(out)).to_vec();
+            prop_assert!(ServicePart::decode(&mut Reader::new(&bytes[..len.index(bytes.len())])).is_err());
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            decode_each(&bytes);
+            decode_each(&bytes[at..]);
+        }
+
+        #[test]
+        fn a_ticket_comes_back(
+            name in any_name(), key in any_key(), caps in prop::option::of("[a-z ]{0,30}"),
+            global_id in any::<u64>(), created in any::<u32>(), expires in any::<u32>(),
+        ) {
+            let [created, expires] = [created, expires].map(|seconds| Timestamp::new(seconds, 5));
+            let part = ServicePart { name, global_id, created, expires, caps, session_key: key };
+            let bytes = written(|out| part.encode(out));
+            let again = ServicePart::decode(&mut Reader::new(&bytes)).unwrap();
+            prop_assert_eq!((&again.name, again.global_id), (&part.name, part.global_id));
+            prop_assert_eq!((again.created, again.expires), (part.created, part.expires));
+            prop_assert_eq!((&again.caps, &again.session_key), (&part.caps, &part.session_key));
+            prop_assert_eq!(written(|out| again.encode(out)), bytes);
+        }
+
+        #[test]
+        fn what_a_client_says_comes_back(
+            name in any_name(), numbers in any::<[u64; 4]>(), other_keys in any::<u32>(),
+            sealed in prop::collection::vec(any::<u8>(), 0..50), answers in any::<bool>(),
+        ) {
+            let [global_id, secret_id, one, other] = numbers;
+            let request = written(|out| MonitorRequest { name: name.clone(), global_id }.encode(out));
+            let again = MonitorRequest::decode(&mut Reader::new(&request)).unwrap();
+            prop_assert_eq!((again.name, again.global_id), (name, global_id));
+
+            let ticket = TicketBlob { secret_id, sealed: Bytes::copy_from_slice(&sealed) };
+            let proof = Authenticate { client_challenge: one, proof: other, old_ticket: ticket.clone(), other_keys };
+            let bytes = written(|out| proof.encode(out));
+            let again = Authenticate::decode(&mut Reader::new(&bytes)).unwrap();
+            prop_assert_eq!((again.client_challenge, again.proof, again.other_keys), (one, other, other_keys));
+            prop_assert_eq!(&again.old_ticket, &ticket);
+
+            let shown = Authorizer { global_id, service: EntityType::Osd, ticket, authorize: &sealed };
+            let bytes = written(|out| shown.encode(out));
+            let again = Authorizer::decode(&mut Reader::new(&bytes)).unwrap();
+            prop_assert_eq!((again.global_id, &again.ticket, again.authorize), (global_id, &shown.ticket, &sealed[..]));
+
+            let inside = Authorize { nonce: one, challenge_plus_one: answers.then_some(other) };
+            let bytes = written(|out| inside.encode(out));
+            let again = Authorize::decode(&mut Reader::new(&bytes)).unwrap();
+            prop_assert_eq!((again.nonce, again.challenge_plus_one), (inside.nonce, inside.challenge_plus_one));
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The secret of a connection.
+//! The secret of a connection, and the numbers that are drawn for one login.
 
 use std::fmt;
 
@@ -64,8 +64,55 @@ impl Drop for ConnectionSecret {
 
 impl ZeroizeOnDrop for ConnectionSecret {}
 
+/// A number drawn for one login that travels sealed: whoever reads it back has the key. Wiped when dropped, never shown.
+pub(crate) struct SealedNumber(u64);
+
+impl SealedNumber {
+    pub(crate) fn generate(rng: &mut dyn CryptoRng) -> Self {
+        SealedNumber(rng.next_u64())
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0
+    }
+
+    /// Whether this is the answer to it: one more.
+    pub(crate) fn is_answered_by(&self, answer: u64) -> bool {
+        bool::from(answer.ct_eq(&self.0.wrapping_add(1)))
+    }
+}
+
+impl Drop for SealedNumber {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for SealedNumber {}
+
+impl fmt::Debug for SealedNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealedNumber(redacted)")
+    }
+}
+
 impl fmt::Debug for ConnectionSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ConnectionSecret({} bytes, redacted)", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_travels_sealed_is_answered_by_the_next_and_not_shown() {
+        let number = SealedNumber(u64::MAX);
+        assert!(number.is_answered_by(0));
+        assert!(!number.is_answered_by(u64::MAX));
+        let number = SealedNumber(41);
+        assert!(number.is_answered_by(42) && !number.is_answered_by(41));
+        assert_eq!(format!("{number:?}"), "SealedNumber(redacted)");
     }
 }

@@ -7,7 +7,7 @@ mod common;
 use common::{COMBINATIONS, Cluster, NOW, finish};
 use outlast_cephx::client::{LoginError, ServiceLogin};
 use outlast_cephx::server::{MonitorAcceptor, ServiceAcceptor, Step};
-use outlast_cephx::{DecodeError, EntityType, Key, KeyType, Keyring, none};
+use outlast_cephx::{DecodeError, EntityName, EntityType, Key, KeyType, Keyring, none};
 use proptest::prelude::*;
 
 #[test]
@@ -239,5 +239,25 @@ proptest! {
         keyring.insert(common::copy_name(), entry);
         let again = Keyring::parse(keyring.to_text().unwrap().as_bytes()).unwrap();
         prop_assert_eq!(again, keyring);
+    }
+
+    #[test]
+    fn keys_names_and_types_as_text_come_back(
+        text in "([a-z]{0,8}|aes256k|osd|client)(\\.[a-z0-9.]{0,8})?|[A-Za-z0-9+/]{0,60}={0,2}", secret in any::<[u8; 32]>(),
+    ) {
+        if let Ok(name) = text.parse::<EntityName>() {
+            prop_assert_eq!(name.to_string().parse(), Ok(name));
+        }
+        if let Ok(kind) = text.parse::<EntityType>() {
+            prop_assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        if let Ok(kind) = text.parse::<KeyType>() {
+            prop_assert_eq!(KeyType::from_number(kind.number()), Some(kind));
+        }
+        if let Ok(key) = text.parse::<Key>() {
+            prop_assert_eq!(Key::from_base64(&key.to_base64()), Ok(key));
+        }
+        let key = Key::new(KeyType::Aes256k, NOW, &secret).unwrap();
+        prop_assert_eq!(Key::from_base64(&key.to_base64()), Ok(key));
     }
 }

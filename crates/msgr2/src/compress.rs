@@ -25,6 +25,11 @@ const ZLIB_LEVEL: u32 = 5;
 const ZSTD_LEVEL: i32 = 1;
 /// How far back a match of lz4 may point.
 const LZ4_WINDOW_BYTES: usize = 64 * 1024;
+/// The most pieces of a segment. Ceph makes one of each buffer that a segment lies in: 64 MiB of data in pages have a
+/// quarter of this.
+const LZ4_PIECES_MAX: usize = 65_536;
+/// Original and compressed length of a piece.
+const LZ4_TABLE_ENTRY_BYTES: usize = 8;
 /// The first step of an output whose length nobody stated.
 const OUTPUT_STEP_BYTES: usize = 16 * 1024;
 
@@ -77,6 +82,14 @@ pub enum DecompressError {
     #[error("decompresses to more than {limit} bytes")]
     TooLong {
         /// The limit in bytes.
+        limit: usize,
+    },
+    /// It comes in more pieces than anybody would make of it.
+    #[error("comes in {count} pieces, more than {limit}")]
+    TooManyPieces {
+        /// How many it says there are.
+        count: usize,
+        /// The limit.
         limit: usize,
     },
 }
@@ -281,24 +294,30 @@ fn inflate(
     }
 }
 
-/// Pieces that share a window.
+/// Pieces that share a window. Their table is read twice, and nothing is allocated before all of it is known to make
+/// sense.
 fn lz4(segment: &[u8], limit: usize, corrupt: DecompressError) -> Result<Vec<u8>, DecompressError> {
     let mut reader = Reader::new(segment);
-    let count = reader.count("pieces", 8).map_err(|_| corrupt)?;
-    let mut table = Reader::new(reader.take("pieces", 8 * count).map_err(|_| corrupt)?);
-    let mut pieces = Vec::with_capacity(count);
-    let mut total = 0u64;
-    for _ in 0..count {
+    let count = reader.count("pieces", LZ4_TABLE_ENTRY_BYTES).map_err(|_| corrupt)?;
+    if count > LZ4_PIECES_MAX {
+        return Err(DecompressError::TooManyPieces { count, limit: LZ4_PIECES_MAX });
+    }
+    let table = reader.take("pieces", LZ4_TABLE_ENTRY_BYTES * count).map_err(|_| corrupt)?;
+    let piece = |table: &mut Reader<'_>| {
         let original = table.u32("original length").map_err(|_| corrupt)?;
         let compressed = table.u32("compressed length").map_err(|_| corrupt)?;
-        total += u64::from(original);
-        pieces.push((original as usize, compressed as usize));
+        Ok((original as usize, compressed as usize))
+    };
+    let (mut total, mut entries) = (0usize, Reader::new(table));
+    while !entries.is_empty() {
+        let (original, _) = piece(&mut entries)?;
+        total = total.saturating_add(original);
+        check_len(total, limit)?;
     }
-    let total = usize::try_from(total).map_err(|_| DecompressError::TooLong { limit })?;
-    check_len(total, limit)?;
     let mut out = vec![0; total];
-    let mut at = 0;
-    for (original, compressed) in pieces {
+    let (mut at, mut entries) = (0, Reader::new(table));
+    while !entries.is_empty() {
+        let (original, compressed) = piece(&mut entries)?;
         let block = reader.take("block", compressed).map_err(|_| corrupt)?;
         let (done, rest) = out.split_at_mut(at);
         let window = &done[at.saturating_sub(LZ4_WINDOW_BYTES)..];

@@ -1,7 +1,7 @@
 //! Why a connection or a session ended, and whose doing it was.
 
 use crate::connection::State;
-use crate::frame::{EncodeError, FrameError};
+use crate::frame::{EncodeError, FrameError, TranscriptOverflow};
 use crate::wire::{AuthMethod, BannerError, ConnectionMode, DecodeError};
 use outlast_session::AckError;
 use std::net::IpAddr;
@@ -96,7 +96,8 @@ pub enum ConnectionError {
         /// A negative errno: -13 wrong key, name or ticket; -95 method or mode not allowed.
         result: i32,
     },
-    /// Nothing that both ends allow is left to try.
+    /// Nothing that both ends allow is left to try, or [`crate::connection::AUTH_ROUNDS_MAX`] rounds were not enough to
+    /// find it.
     #[error("no authentication method and connection mode that both ends allow")]
     NoCommonMethod,
     /// The peer chose a mode that was not offered: a downgrade or a broken peer.
@@ -183,10 +184,11 @@ pub enum ConnectionError {
     /// Something of ours cannot be said in this protocol.
     #[error("cannot encode: {0}")]
     Encode(#[from] EncodeError),
-    /// The acceptor kept saying RETRY.
-    #[error("the peer asked for more than {limit} retries")]
+    /// The ends did not find the session that both know: the acceptor asked for a 17th retry, or the dialler introduced
+    /// itself for the 17th time on one connection.
+    #[error("no session was agreed on in {limit} rounds")]
     TooManyRetries {
-        /// The bound.
+        /// [`crate::connection::RETRIES_MAX`].
         limit: u32,
     },
     /// The session is over; its connections go with it.
@@ -208,6 +210,12 @@ pub enum ConnectionError {
         /// The bound.
         limit: usize,
     },
+}
+
+impl From<TranscriptOverflow> for ConnectionError {
+    fn from(overflow: TranscriptOverflow) -> Self {
+        Self::HandshakeTooLong { limit: overflow.limit }
+    }
 }
 
 impl ConnectionError {

@@ -23,6 +23,7 @@ pub mod frame;
 mod ids;
 pub mod message;
 mod policy;
+mod random;
 pub mod session;
 pub mod wire;
 

@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 
 use capture::{bytes_of, cases};
 use outlast_msgr2::compress::{Algorithm, Compressor, Decompressor};
-use outlast_msgr2::frame::{AdmitAll, FrameDecoder, FrameEncoder, Incoming, Limits, OutBuf, Revision, Tag};
+use outlast_msgr2::frame::{
+    AdmitAll, FrameDecoder, FrameEncoder, Incoming, Limits, OutBuf, Revision, TRANSCRIPT_ACCEPTED_BYTES_MAX,
+    Tag,
+};
 use outlast_msgr2::wire::{
     BANNER_PREFIX_BYTES, Banner, ConnectionMode, Control, FEATURE_COMPRESSION, FEATURE_REVISION_1,
 };
@@ -216,6 +219,24 @@ fn every_readable_frame_is_encoded_again_to_the_same_bytes() {
     }
     assert!(tags[&Tag::Message] > 100, "{tags:?}");
     assert!(sealed >= 8, "{sealed} directions are sealed");
+}
+
+#[test]
+fn what_real_clients_say_before_authentication_is_far_below_what_is_taken() {
+    let (mut longest, mut most) = (0, 0);
+    for connection in connections() {
+        let bytes = fs::read(connection.join("client.bin")).unwrap();
+        let mut at = 26;
+        while let Some(Tag::Hello | Tag::AuthRequest | Tag::AuthRequestMore) = Tag::from_wire(bytes[at]) {
+            longest = longest.max(u32::from_le_bytes(bytes[at + 2..at + 6].try_into().unwrap()));
+            at += frame_len(&bytes[at..]);
+            most = most.max(at);
+        }
+    }
+    // With a ticket of Ceph 20, whose keys are the longest.
+    assert_eq!((longest, most), (274, 706));
+    assert!(longest * 16 < Limits::ACCEPTING.control_bytes_max, "{longest}");
+    assert!(most * 16 < TRANSCRIPT_ACCEPTED_BYTES_MAX, "{most}");
 }
 
 #[test]

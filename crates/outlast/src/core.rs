@@ -310,7 +310,6 @@ impl Core {
             CoreEvent::Ended(reason) => {
                 tracing::error!(session, channel, %peer, address, ?state, %reason, "session ended");
             }
-            event => tracing::debug!(session, channel, %peer, address, ?state, ?event, "session event"),
         }
     }
 }
@@ -353,7 +352,6 @@ impl Locked {
             }
             CoreEvent::Reset { lost } => SessionEvent::Reset { lost },
             CoreEvent::Ended(reason) => SessionEvent::Ended(reason),
-            other => unreachable!("an event of a later version: {other:?}"),
         }
     }
 

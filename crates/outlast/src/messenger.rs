@@ -386,7 +386,11 @@ impl Core {
                 session.peer().name.as_ref().or(wanted) == Some(name)
             }
             (Matching::Identity, None) => false,
-            (Matching::Address, _) => session.peer().addresses == target.addresses,
+            (Matching::Address, _) => {
+                // Before the peer has said its own, those that are dialled.
+                let dialled = session.target().is_some_and(|t| t.addresses == target.addresses);
+                dialled || session.peer().addresses == target.addresses
+            }
         }
     }
 }

@@ -5,8 +5,8 @@ mod common;
 use common::relay::Relay;
 use common::*;
 use outlast::{
-    Auth, ConnectError, ConnectOptions, DRAIN_MAX, EndReason, EntityName, EntityType, KeyringEntry,
-    Messenger, SessionOptions, generate_key,
+    Address, Auth, ConnectError, ConnectOptions, DRAIN_MAX, EndReason, EntityName, EntityType, KeyringEntry,
+    Messenger, Profile, SessionOptions, generate_key,
 };
 use std::time::Duration;
 
@@ -81,4 +81,20 @@ async fn a_peer_session_that_is_closing_is_not_given_out_again() {
     assert_ne!(second.id(), again.id());
     within(second.send(numbered(3)).await.expect("queued")).await.expect("acknowledged");
     drop(theirs);
+}
+
+#[tokio::test]
+async fn a_peer_that_is_known_by_its_address_is_not_dialled_twice_before_it_has_answered() {
+    let messenger = Messenger::builder(EntityName::new(EntityType::Osd, "1"))
+        .profile(Profile::Ceph)
+        .auth(Auth::none())
+        .build()
+        .expect("valid");
+    // Nobody answers there.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = [Address::from(silent.local_addr().expect("bound"))];
+    let first = messenger.open(&address, ConnectOptions::peer()).expect("begun");
+    let second = messenger.open(&address, ConnectOptions::peer()).expect("begun");
+    assert_eq!(first.id(), second.id());
+    assert_eq!(messenger.sessions().len(), 1);
 }

@@ -258,7 +258,6 @@ impl Watch {
                 });
                 self.record(Event::Ended { at });
             }
-            _ => {}
         }
     }
 

@@ -6,6 +6,7 @@ use rand_core::CryptoRng;
 use super::{LoginError, Stage, connection_secret, undecipherable};
 use crate::crypt::{Usage, open, seal};
 use crate::message::{Authorize, Authorizer, decode_authorize_reply, decode_challenge};
+use crate::secret::SealedNumber;
 use crate::ticket::Ticket;
 use crate::wire::{Reader, Writer};
 use crate::{ConnectionSecret, Key};
@@ -21,7 +22,7 @@ use crate::{ConnectionSecret, Key};
 pub struct ServiceLogin {
     ticket: Ticket,
     global_id: u64,
-    nonce: u64,
+    nonce: SealedNumber,
     first: Bytes,
     stage: Stage,
 }
@@ -42,7 +43,7 @@ impl ServiceLogin {
         let mut login = ServiceLogin {
             ticket: ticket.clone(),
             global_id,
-            nonce: rng.next_u64(),
+            nonce: SealedNumber::generate(rng),
             first: Bytes::new(),
             stage: Stage::Start,
         };
@@ -52,7 +53,7 @@ impl ServiceLogin {
 
     fn authorizer(&self, challenge_plus_one: Option<u64>, rng: &mut dyn CryptoRng) -> Bytes {
         let mut authorize = Writer::new();
-        Authorize { nonce: self.nonce, challenge_plus_one }.encode(&mut authorize);
+        Authorize { nonce: self.nonce.get(), challenge_plus_one }.encode(&mut authorize);
         let sealed = seal(&self.ticket.session_key, Usage::Authorize, authorize.as_slice(), rng);
         let mut out = Writer::new();
         Authorizer {
@@ -101,7 +102,7 @@ impl ServiceLogin {
         let opened = open(&session_key, Usage::AuthorizeReply, sealed)
             .map_err(undecipherable("the service's reply"))?;
         let (nonce_plus_one, secret) = decode_authorize_reply(&mut Reader::new(&opened))?;
-        if nonce_plus_one != self.nonce.wrapping_add(1) {
+        if !self.nonce.is_answered_by(nonce_plus_one) {
             return Err(LoginError::Nonce);
         }
         let connection_secret = connection_secret(secure, secret)?;

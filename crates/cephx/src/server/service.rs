@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand_core::CryptoRng;
-use subtle::ConstantTimeEq as _;
 
 use super::{Accepted, CLOCK_SKEW_SECONDS_MAX, RefusalReason, ServiceSecrets, Step};
 use crate::crypt::{Usage, open, seal, seal_prefixed};
 use crate::message::{Authorize, Authorizer, ServicePart, encode_authorize_reply, encode_challenge};
+use crate::secret::SealedNumber;
 use crate::wire::{Reader, Writer};
 use crate::{ConnectionSecret, EntityType, Timestamp};
 
@@ -34,7 +34,7 @@ enum Stage {
     #[default]
     Idle,
     Challenged {
-        challenge: u64,
+        challenge: SealedNumber,
         /// The sealed ticket of the first round, which the second must show again.
         ticket: Bytes,
     },
@@ -73,9 +73,9 @@ impl ServiceAcceptor {
         rng: &mut dyn CryptoRng,
     ) -> Result<Step, RefusalReason> {
         let verified = self.verify(payload, secrets, now)?;
-        let challenge = rng.next_u64();
+        let challenge = SealedNumber::generate(rng);
         let mut out = Writer::new();
-        encode_challenge(challenge, &mut out);
+        encode_challenge(challenge.get(), &mut out);
         let sealed = seal(&verified.part.session_key, Usage::AuthorizeChallenge, out.as_slice(), rng);
         self.stage = Stage::Challenged { challenge, ticket: verified.ticket };
         Ok(Step::More(sealed.into()))
@@ -113,7 +113,7 @@ impl ServiceAcceptor {
             return Err(RefusalReason::OtherTicket);
         }
         let answer = authorize.challenge_plus_one.ok_or(RefusalReason::Challenge)?;
-        if !bool::from(answer.ct_eq(&challenge.wrapping_add(1))) {
+        if !challenge.is_answered_by(answer) {
             return Err(RefusalReason::Challenge);
         }
 

@@ -3,7 +3,8 @@
 use outlast_cephx::Key;
 use outlast_msgr2::compress::{Algorithm, COMPRESS_THRESHOLD_BYTES, Compressor, Decompressor};
 use outlast_msgr2::frame::{
-    AdmitAll, FrameDecoder, FrameEncoder, Incoming, Limits, OutBuf, Revision, Side, Tag, secure_pair,
+    AdmitAll, FrameDecoder, FrameEncoder, Incoming, Limits, OutBuf, Revision, Side, TRANSCRIPT_BYTES_MAX,
+    Tag, secure_pair,
 };
 use outlast_msgr2::wire::{
     AuthDone, AuthSignature, BANNER_PREFIX_BYTES, Banner, CompressionMethod, ConnectionMode, Control,
@@ -72,7 +73,7 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) fn new(socket: Socket, patience: Duration) -> Self {
         let mut decoder = FrameDecoder::new(Limits::BEFORE_AUTHENTICATION);
-        decoder.start_recording();
+        decoder.start_recording(TRANSCRIPT_BYTES_MAX);
         let mut out = OutBuf::new();
         out.start_recording();
         Self { socket, decoder, encoder: FrameEncoder::new(), out, patience }

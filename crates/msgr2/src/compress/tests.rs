@@ -81,6 +81,22 @@ fn a_claim_of_gigabytes_is_refused_before_memory_is_taken() {
 }
 
 #[test]
+fn lz4_comes_in_no_more_than_65536_pieces() {
+    // Pieces of nothing: one token each that says so.
+    let pieces = |count: u32| {
+        let mut container = count.to_le_bytes().to_vec();
+        for _ in 0..count {
+            container.extend_from_slice(&[0, 0, 0, 0, 1, 0, 0, 0]);
+        }
+        container.resize(container.len() + count as usize, 0);
+        container
+    };
+    assert_eq!(decompressed(Algorithm::Lz4, &pieces(65_536), 0), Ok(Bytes::new()));
+    let error = DecompressError::TooManyPieces { count: 65_537, limit: 65_536 };
+    assert_eq!(decompressed(Algorithm::Lz4, &pieces(65_537), 0), Err(error));
+}
+
+#[test]
 fn a_frame_below_the_threshold_or_that_does_not_shrink_stays_as_it_is() {
     for algorithm in Algorithm::ALL {
         let mut compressor = Compressor::new(algorithm, 1024);

@@ -22,9 +22,13 @@ pub const OUT_BYTES_HIGH: usize = 256 << 10;
 /// Bytes of answers (to keepalives, and acknowledgements) that may wait to be written before nothing more is read: a peer
 /// that asks and does not read the answers is not asked what else it wants (C++ Ceph grows without bound here).
 pub const OUT_BYTES_MAX: usize = 8 << 20;
-/// Rounds of AUTH_REQUEST and AUTH_REQUEST_MORE that an acceptor takes part in.
+/// Rounds of authentication on one connection. An acceptor answers 8 requests (AUTH_REQUEST and AUTH_REQUEST_MORE
+/// together); a dialler answers 8 times (to AUTH_BAD_METHOD and AUTH_REPLY_MORE together). At the 9th the connection
+/// ends with [`crate::ConnectionError::NoCommonMethod`]. cephx needs 2 and 1.
 pub const AUTH_ROUNDS_MAX: u32 = 8;
-/// RETRY and RETRY_GLOBAL answers that a dialler follows on one connection.
+/// Rounds of finding the session on one connection. A dialler follows 16 answers (SESSION_RETRY, SESSION_RETRY_GLOBAL and
+/// SESSION_RESET together); an acceptor weighs 16 introductions (CLIENT_IDENT and SESSION_RECONNECT together). At the 17th
+/// the connection ends with [`crate::ConnectionError::TooManyRetries`].
 pub const RETRIES_MAX: u32 = 16;
 /// A connection is replaced when fewer nonces than this are left (CVE-2020-1759): far more than a batch of frames.
 pub const NONCES_SPARE: u64 = 1 << 16;

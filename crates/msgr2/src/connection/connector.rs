@@ -12,6 +12,7 @@ use crate::wire::{
 };
 use outlast_session::Instant;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 /// The highest count of attempts that an acceptor can have seen: Ceph keeps 32 bits of it, and no process dials more often.
 const GLOBAL_SEQ_BELIEVED_MAX: u64 = u32::MAX as u64;
@@ -102,6 +103,8 @@ impl Connection {
 
     pub(super) fn count_auth_round(&mut self) -> Result<(), ConnectionError> {
         self.auth_rounds += 1;
+        // Its signature could not be checked any more: there is nothing to wait for.
+        self.decoder.check_transcript()?;
         if self.auth_rounds > super::AUTH_ROUNDS_MAX { Err(ConnectionError::NoCommonMethod) } else { Ok(()) }
     }
 
@@ -161,13 +164,11 @@ impl Connection {
     /// signs what it received up to AUTH_DONE or the last request, so that a changed banner or a mode talked down
     /// comes to light.
     pub(super) fn start_signing(&mut self, side: Side, mode: ConnectionMode) -> Result<(), ConnectionError> {
-        let limit = crate::frame::TRANSCRIPT_BYTES_MAX;
-        let too_long = |_| ConnectionError::HandshakeTooLong { limit };
-        let received = self.decoder.take_transcript().map_err(too_long)?;
-        let sent = self.out.take_transcript().map_err(too_long)?;
+        let received = self.decoder.take_transcript()?;
+        let sent = self.out.take_transcript()?;
         let Some(authenticated) = &self.authenticated else { return Err(ConnectionError::NoCommonMethod) };
         let digest = authenticated.sign(&received);
-        self.expected_signature = Some(authenticated.sign(&sent));
+        self.expected_signature = Some(Zeroizing::new(authenticated.sign(&sent)));
         if mode == ConnectionMode::SECURE {
             let revision = self.encoder.revision();
             let (sealer, opener) = authenticated.with_secret(|secret| secure_pair(secret, side, revision))?;

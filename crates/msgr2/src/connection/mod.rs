@@ -16,6 +16,7 @@ mod auth;
 mod config;
 mod connector;
 mod exchange;
+mod reading;
 mod state;
 
 pub use auth::{Authenticated, Authority, Credential, Refusal};
@@ -28,27 +29,25 @@ pub use state::State;
 use crate::endpoint::{Answer, Decision, SessionRequest};
 use crate::error::ConnectionError;
 use crate::frame::{
-    FrameDecoder, FrameEncoder, FrameMark, Incoming, Landing, Lengths, Limits, OutBuf, Revision, Side, Tag,
+    FrameDecoder, FrameEncoder, FrameMark, Limits, OutBuf, Side, TRANSCRIPT_ACCEPTED_BYTES_MAX,
+    TRANSCRIPT_BYTES_MAX,
 };
 use crate::ids::{ChannelId, SessionId};
 use crate::message::{Message, Received};
+use crate::random::Generator;
 use crate::session::Session;
 use crate::session::handshake::Introduction;
-use crate::wire::{
-    AddrKind, AddrVec, BANNER_PREFIX_BYTES, Banner, Control, EntityAddr, FEATURE_COMPRESSION,
-    FEATURE_REVISION_1, Hello, MessageHeader, Payload, Stamp,
-};
+use crate::wire::{AddrKind, AddrVec, Banner, EntityAddr, Hello, MessageHeader, Payload};
 use auth::{ClientAuth, ServerAuth};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use connector::Reply;
 use exchange::Answers;
 use outlast_session::{Budget, Instant, Liveness, Pulled, StreamChannel};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Chooses where the data segment of a message lands.
 pub trait Buffers: Send {
@@ -101,7 +100,7 @@ pub struct Connection {
     decoder: FrameDecoder,
     encoder: FrameEncoder,
     out: OutBuf,
-    rng: StdRng,
+    rng: Generator,
     deadline: Instant,
     handshake_started: Instant,
     intro: Introduction,
@@ -113,7 +112,7 @@ pub struct Connection {
     auth: AuthState,
     auth_rounds: u32,
     authenticated: Option<Authenticated>,
-    expected_signature: Option<[u8; 32]>,
+    expected_signature: Option<Zeroizing<[u8; 32]>>,
     agreement: Agreement,
     events: VecDeque<ConnectionEvent>,
     retries: u32,
@@ -163,7 +162,7 @@ pub(crate) struct Start {
     pub(crate) nonce: u32,
     pub(crate) global_seq: u64,
     pub(crate) peer_socket: EntityAddr,
-    pub(crate) seed: [u8; 32],
+    pub(crate) rng: Generator,
     pub(crate) now: Instant,
 }
 
@@ -176,8 +175,12 @@ impl Connection {
             addresses =
                 AddrVec(vec![EntityAddr { kind: AddrKind::ANY, nonce: start.nonce, ..EntityAddr::BLANK }]);
         }
-        let mut decoder = FrameDecoder::new(Limits::BEFORE_AUTHENTICATION);
-        decoder.start_recording();
+        let (limits, transcript_bytes_max) = match side {
+            Side::Client => (Limits::BEFORE_AUTHENTICATION, TRANSCRIPT_BYTES_MAX),
+            Side::Server => (Limits::ACCEPTING, TRANSCRIPT_ACCEPTED_BYTES_MAX),
+        };
+        let mut decoder = FrameDecoder::new(limits);
+        decoder.start_recording(transcript_bytes_max);
         let mut out = OutBuf::new();
         out.start_recording();
         out.push_raw(&Banner { supported: config.msgr2_supported, required: config.msgr2_required }.encode());
@@ -189,7 +192,7 @@ impl Connection {
             decoder,
             encoder: FrameEncoder::new(),
             out,
-            rng: StdRng::from_seed(start.seed),
+            rng: start.rng,
             deadline: start.now + config.handshake_timeout,
             handshake_started: start.now,
             intro: Introduction {
@@ -343,178 +346,14 @@ impl Connection {
         if self.state != State::Closed {
             self.set_state(State::Closed);
         }
+        // Nobody is to weigh it, and bind a session to what has ended.
+        self.request = None;
         error
     }
 
     fn send(&mut self, payload: &impl Payload) -> Result<(), ConnectionError> {
         self.encoder.encode_payload(payload, &mut self.out)?;
         Ok(())
-    }
-
-    // ------------------------------------------------------------------ bytes in
-
-    /// Decodes what is buffered, as far as the state allows: once the endpoint or the session has to decide
-    /// something, what follows waits for it.
-    fn parse(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        loop {
-            if self.request.is_some() || self.reply.is_some() || self.ending.is_some() {
-                return Ok(());
-            }
-            match self.state {
-                State::BannerConnecting | State::BannerAccepting => {
-                    if !self.take_banner()? {
-                        return Ok(());
-                    }
-                    continue;
-                }
-                State::SessionOpening | State::SessionDeciding | State::AuthStandby | State::Closed => {
-                    return Ok(());
-                }
-                State::HelloConnecting
-                | State::AuthConnecting
-                | State::AuthConnectingSign
-                | State::CompressionConnecting
-                | State::SessionConnecting
-                | State::SessionReconnecting
-                | State::HelloAccepting
-                | State::AuthAccepting
-                | State::AuthAcceptingMore
-                | State::AuthAcceptingSign
-                | State::CompressionAccepting
-                | State::SessionAccepting
-                | State::Ready => {}
-            }
-            let mut gate = Gate {
-                ready: self.state == State::Ready,
-                budget: &mut self.budget,
-                admitted: &mut self.admitted,
-                buffers: self.buffers.as_deref_mut(),
-            };
-            match self.decoder.next(&mut gate)? {
-                None => return Ok(()),
-                Some(Incoming::Control { tag, payload }) => self.take_control(tag, &payload, now)?,
-                Some(Incoming::Message(frame)) => {
-                    if self.state != State::Ready {
-                        return Err(ConnectionError::Unexpected { tag: Tag::Message, state: self.state });
-                    }
-                    // Admitted by its length on the wire; it counts by what it has become.
-                    let admitted = self.admitted.take().unwrap_or(0);
-                    let len = frame.front.len() + frame.middle.len() + frame.data.len();
-                    self.budget.bytes = self.budget.bytes.saturating_sub(len.saturating_sub(admitted));
-                    self.take_message(frame);
-                }
-                // Dropped by its sender; the budget comes back at the next `sync`.
-                Some(Incoming::Aborted { .. }) => self.admitted = None,
-            }
-        }
-    }
-
-    /// Both banners go out at once; ours did when the connection was made.
-    fn take_banner(&mut self) -> Result<bool, ConnectionError> {
-        let len = match self.banner_len {
-            Some(len) => len,
-            None => {
-                let Some(prefix) = self.decoder.take_raw(BANNER_PREFIX_BYTES) else { return Ok(false) };
-                let mut fixed = [0; BANNER_PREFIX_BYTES];
-                fixed.copy_from_slice(&prefix);
-                *self.banner_len.insert(Banner::payload_len(&fixed)?)
-            }
-        };
-        let Some(payload) = self.decoder.take_raw(len) else { return Ok(false) };
-        let banner = Banner::decode_payload(&payload)?;
-        let missing = banner.required & !self.config.msgr2_supported;
-        if missing != 0 {
-            return Err(ConnectionError::PeerRequires { missing });
-        }
-        let missing = self.config.msgr2_required & !banner.supported;
-        if missing != 0 {
-            return Err(ConnectionError::PeerLacks { missing });
-        }
-        // There is no confirming frame: each end switches when it has seen both banners.
-        let both = banner.supported & self.config.msgr2_supported;
-        self.agreement.revision_1 = both & FEATURE_REVISION_1 != 0;
-        let revision = if self.agreement.revision_1 { Revision::V1 } else { Revision::V0 };
-        self.encoder.set_revision(revision);
-        self.decoder.set_revision(revision);
-        self.agreement.peer_banner = Some(banner);
-        self.send(&Hello { entity_type: self.config.entity_type, peer_address: self.peer_socket })?;
-        self.set_state(match self.side {
-            Side::Client => State::HelloConnecting,
-            Side::Server => State::HelloAccepting,
-        });
-        Ok(true)
-    }
-
-    fn take_control(&mut self, tag: Tag, payload: &Bytes, now: Instant) -> Result<(), ConnectionError> {
-        let control = Control::decode(tag, payload)?;
-        match self.state {
-            State::HelloConnecting
-            | State::AuthConnecting
-            | State::AuthConnectingSign
-            | State::CompressionConnecting
-            | State::SessionConnecting
-            | State::SessionReconnecting => self.connector_control(control),
-            State::HelloAccepting
-            | State::AuthAccepting
-            | State::AuthAcceptingMore
-            | State::AuthAcceptingSign
-            | State::CompressionAccepting
-            | State::SessionAccepting => self.acceptor_control(control, now),
-            State::Ready => self.ready_control(control, now),
-            State::BannerConnecting
-            | State::SessionOpening
-            | State::BannerAccepting
-            | State::AuthStandby
-            | State::SessionDeciding
-            | State::Closed => Err(ConnectionError::Unexpected { tag, state: self.state }),
-        }
-    }
-
-    fn unexpected<T>(&self, control: &Control) -> Result<T, ConnectionError> {
-        Err(ConnectionError::Unexpected { tag: control.tag(), state: self.state })
-    }
-
-    /// Whether compression frames are exchanged: both ends said that they can.
-    fn compression_spoken(&self) -> bool {
-        let peer = self.agreement.peer_banner.as_ref().map_or(0, |b| b.supported);
-        peer & self.config.msgr2_supported & FEATURE_COMPRESSION != 0
-    }
-
-    fn now_stamp(now: Instant) -> Stamp {
-        let nanos = now.as_nanos();
-        // The stamp is ours alone to read again; only whole seconds beyond 2106 would wrap.
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "remainder of a division by a billion; seconds wrap"
-        )]
-        Stamp { seconds: (nanos / 1_000_000_000) as u32, nanoseconds: (nanos % 1_000_000_000) as u32 }
-    }
-}
-
-/// Admits message bodies as far as the budget goes, and finds their buffers.
-struct Gate<'a> {
-    ready: bool,
-    budget: &'a mut Budget,
-    admitted: &'a mut Option<usize>,
-    buffers: Option<&'a mut (dyn Buffers + 'static)>,
-}
-
-impl Landing for Gate<'_> {
-    fn admit(&mut self, lengths: Lengths) -> bool {
-        // Before the session is bound the limits let no payload in, and a message without is an error once it is read.
-        if !self.ready {
-            return true;
-        }
-        let len = usize::try_from(lengths.total()).unwrap_or(usize::MAX);
-        let admits = self.budget.try_take(len);
-        if admits {
-            *self.admitted = Some(len);
-        }
-        admits
-    }
-
-    fn buffer(&mut self, header: &MessageHeader, data_len: usize) -> Option<BytesMut> {
-        self.buffers.as_mut()?.buffer(header, data_len)
     }
 }
 
@@ -532,8 +371,7 @@ impl StreamChannel for Connection {
             return &mut [];
         }
         // What comes while somebody else has to decide is kept and not looked at: no more than a stranger may cost.
-        if self.state.waits_for_a_decision()
-            && self.decoder.buffered() >= Limits::BEFORE_AUTHENTICATION.read_buffer_bytes
+        if self.state.waits_for_a_decision() && self.decoder.buffered() >= Limits::ACCEPTING.read_buffer_bytes
         {
             return &mut [];
         }
@@ -609,19 +447,26 @@ impl Connection {
     /// The endpoint's answer to [`Connection::poll_request`].
     ///
     /// # Errors
-    /// The decision was to refuse, or the answer could not be encoded: the connection is dead.
+    /// The decision was to refuse, the answer could not be encoded, or the connection ended before the decision came: it is
+    /// dead, and [`Connection::session`] names the session that has lost it, if the decision had given it one.
     pub fn handle_decision(&mut self, decision: Decision, now: Instant) -> Result<(), ConnectionError> {
         self.carry_out(decision, now).map_err(|e| self.fail(e))
     }
 
     fn carry_out(&mut self, decision: Decision, now: Instant) -> Result<(), ConnectionError> {
+        if let Decision::Accept { session, .. } = &decision {
+            // Before anything can fail: the endpoint has bound it already.
+            self.session = Some(*session);
+        }
+        if self.state != State::SessionDeciding {
+            return Err(ConnectionError::Lost { state: self.state });
+        }
         match decision {
-            Decision::Accept { session, answer } => {
+            Decision::Accept { session: _, answer } => {
                 match answer {
                     Answer::Ident(ident) => self.send(&ident)?,
                     Answer::ReconnectOk(ok) => self.send(&ok)?,
                 }
-                self.session = Some(session);
                 self.enter_ready(now);
                 self.parse(now)
             }

@@ -122,7 +122,8 @@ impl Endpoint {
     }
 
     /// Weighs the newcomer against the session that [`Endpoint::locate`] named, and changes that session. A new
-    /// session, if one is made, is the caller's to keep.
+    /// session, if one is made, is the caller's to keep. A caller that no longer has the session named lends none: it
+    /// is then forgotten, and the newcomer is weighed as if it had never been.
     pub fn decide(
         &mut self,
         request: SessionRequest,
@@ -288,8 +289,8 @@ impl Endpoint {
         };
         let dials_back = config.policy.is_peer() && config.matching == Matching::Address;
         let id = SessionId(self.next_id());
-        let seed = self.seed();
-        let mut session = Session::new(id, config, SessionState::Standby, now, seed);
+        let rng = self.generator();
+        let mut session = Session::new(id, config, SessionState::Standby, now, rng);
         if dials_back {
             // Among equals either end may dial: the acceptor dials back where the other says it listens.
             session.target = Some(crate::session::Target {
@@ -297,6 +298,9 @@ impl Endpoint {
                 entity_type: Some(request.entity_type),
                 name: request.name.clone(),
             });
+        }
+        if let Some(key) = &key {
+            self.forget_registered(key);
         }
         self.register(id, key, request.name.clone());
         let decision = self.take_over(request, ident, &mut session, now);
@@ -326,9 +330,8 @@ impl Endpoint {
         session.local_addresses.get_or_insert_with(|| self.config.addresses.clone());
         session.outbox.rewind();
         session.become_ready(request.channel, now);
-        if let Some(end) = session.end() {
-            // Its lifetime ran out at this very moment.
-            let _ = end;
+        if session.end().is_some() {
+            // Its lifetime ran out at this very moment; whoever comes again begins anew.
             return Decision::Refuse(ConnectionError::SessionEnded);
         }
         let answer = ServerIdent {

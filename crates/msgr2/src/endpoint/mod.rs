@@ -18,12 +18,12 @@ pub use decide::{Answer, Decision, Introduced, Located, SessionRequest};
 
 use crate::connection::{Authority, Connection, ConnectionConfig, Credential, Start};
 use crate::ids::{ChannelId, SessionId};
+use crate::random::Generator;
 use crate::session::{Matching, Session, SessionConfig, SessionState, Target};
-use crate::wire::{AddrVec, EntityAddr};
+use crate::wire::{AddrVec, CookieTag, EntityAddr};
 use outlast_cephx::EntityName;
 use outlast_session::Instant;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand_core::Rng;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub const SESSIONS_MAX: usize = 65_536;
 pub const SESSIONS_PER_NAME_MAX: usize = SESSIONS_MAX / 16;
 
 /// What a session is found again by.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
     /// The address vector that the peer claims.
     Addresses(AddrVec),
@@ -43,6 +43,18 @@ pub(crate) enum Key {
     Client { name: EntityName, cookie: u64 },
     /// A peer's authenticated name: there is one session with it.
     Peer { name: EntityName },
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses(addresses) => f.debug_tuple("Addresses").field(addresses).finish(),
+            Self::Client { name, cookie } => {
+                f.debug_struct("Client").field("name", name).field("cookie", &CookieTag(*cookie)).finish()
+            }
+            Self::Peer { name } => f.debug_struct("Peer").field("name", name).finish(),
+        }
+    }
 }
 
 /// [`Endpoint::connect`] was given no address to dial: the user's fault.
@@ -87,7 +99,7 @@ pub struct Endpoint {
     pub(crate) by_id: BTreeMap<SessionId, Entry>,
     /// How many of them came in, by the name that their peers proved. No entry is 0.
     by_name: BTreeMap<EntityName, usize>,
-    rng: StdRng,
+    rng: Generator,
 }
 
 /// Without the keys that sessions are found by: cookies are among them.
@@ -112,7 +124,7 @@ impl Endpoint {
             keys: BTreeMap::new(),
             by_id: BTreeMap::new(),
             by_name: BTreeMap::new(),
-            rng: StdRng::from_seed(seed),
+            rng: Generator::from_seed(seed),
         }
     }
 
@@ -175,10 +187,9 @@ impl Endpoint {
         self.next_id
     }
 
-    pub(crate) fn seed(&mut self) -> [u8; 32] {
-        let mut seed = [0; 32];
-        self.rng.fill_bytes(&mut seed);
-        seed
+    /// A generator for a session or a connection.
+    pub(crate) fn generator(&mut self) -> Generator {
+        self.rng.fork()
     }
 
     /// A random number that is not 0.
@@ -191,7 +202,21 @@ impl Endpoint {
         }
     }
 
+    /// The session that a newcomer from `target` would be given, if `config` is that of a peer: there is one session
+    /// between two equals, so ask before opening another with [`Endpoint::connect`]. None for a client, which may have
+    /// as many as it likes, and for a peer that is known by its name but was not named.
+    ///
+    /// It may have ended already, as long as nobody has said so with [`Endpoint::forget`].
+    #[must_use]
+    pub fn registered(&self, target: &Target, config: &SessionConfig) -> Option<SessionId> {
+        self.keys.get(&key_of_dialled(target, config)?).copied()
+    }
+
     /// A new session that dials `target`. It waits to be dialled: ask its [`Session::poll_dial`].
+    ///
+    /// Of two sessions with one peer the one opened last is found when the peer dials; a reconnection that belongs to
+    /// the other is then answered with a reset, and the peer's application told. That is right when the other has ended
+    /// and was not yet forgotten; else ask [`Endpoint::registered`] first.
     ///
     /// # Errors
     /// The target has no address, so that the session could only wait for ever.
@@ -205,14 +230,9 @@ impl Endpoint {
             return Err(NoAddress);
         }
         let id = SessionId(self.next_id());
-        let key = match (config.matching, config.policy.is_peer(), &target.name) {
-            (Matching::Address, _, _) => Some(Key::Addresses(target.addresses.clone())),
-            (Matching::Identity, true, Some(name)) => Some(Key::Peer { name: name.clone() }),
-            // A client of its own kind: nobody dials back to it.
-            (Matching::Identity, _, _) => None,
-        };
-        let seed = self.seed();
-        let mut session = Session::new(id, config, SessionState::Pausing { until: now }, now, seed);
+        let key = key_of_dialled(&target, &config);
+        let rng = self.generator();
+        let mut session = Session::new(id, config, SessionState::Pausing { until: now }, now, rng);
         session.target = Some(target);
         self.register(id, key, None);
         Ok(session)
@@ -250,12 +270,12 @@ impl Endpoint {
             nonce: self.config.nonce,
             global_seq,
             peer_socket,
-            seed: self.seed(),
+            rng: self.generator(),
             now,
         }
     }
 
-    /// `owner` is the name that a newcomer proved.
+    /// Makes the session known, and lets it be found by the key from now on. `owner` is the name that a newcomer proved.
     pub(crate) fn register(&mut self, id: SessionId, key: Option<Key>, owner: Option<EntityName>) {
         if let Some(name) = &owner {
             *self.by_name.entry(name.clone()).or_default() += 1;
@@ -265,6 +285,13 @@ impl Endpoint {
         if let Some(key) = key {
             entry.keys.push(key.clone());
             self.keys.insert(key, id);
+        }
+    }
+
+    /// The session that is found by this key, whose driver no longer has it, is forgotten.
+    pub(crate) fn forget_registered(&mut self, key: &Key) {
+        if let Some(id) = self.keys.get(key) {
+            self.forget(*id);
         }
     }
 
@@ -281,5 +308,18 @@ impl Endpoint {
             0 | 1 => self.by_name.remove(&name),
             more => self.by_name.insert(name, more - 1),
         };
+    }
+}
+
+/// By what a session that this end opens is found when its peer dials. Only equals dial each other: who comes from the
+/// address that a client dials wants a session of its own, and must not hide or be given the client's.
+fn key_of_dialled(target: &Target, config: &SessionConfig) -> Option<Key> {
+    if !config.policy.is_peer() {
+        return None;
+    }
+    match (config.matching, &target.name) {
+        (Matching::Address, _) => Some(Key::Addresses(target.addresses.clone())),
+        (Matching::Identity, Some(name)) => Some(Key::Peer { name: name.clone() }),
+        (Matching::Identity, None) => None,
     }
 }

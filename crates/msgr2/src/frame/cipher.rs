@@ -213,9 +213,9 @@ pub fn secure_pair(
     let secret: &[u8; SECRET_BYTES_MIN] = secret.first_chunk().ok_or_else(too_short)?;
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     key.copy_from_slice(&secret[..KEY_BYTES]);
-    let mut from_server = [0; NONCE_BYTES];
+    let mut from_server = Zeroizing::new([0; NONCE_BYTES]);
     from_server.copy_from_slice(&secret[16..28]);
-    let mut from_client = [0; NONCE_BYTES];
+    let mut from_client = Zeroizing::new([0; NONCE_BYTES]);
     from_client.copy_from_slice(&secret[28..40]);
     let (ours, theirs) = match side {
         Side::Client => (from_client, from_server),
@@ -231,8 +231,8 @@ pub fn secure_pair(
         Revision::V1 => None,
     };
     Ok((
-        Sealer { key: cipher()?, nonces: Nonces::new(ours, revision) },
-        Opener { key: cipher()?, nonces: Nonces::new(theirs, revision), peek },
+        Sealer { key: cipher()?, nonces: Nonces::new(*ours, revision) },
+        Opener { key: cipher()?, nonces: Nonces::new(*theirs, revision), peek },
     ))
 }
 

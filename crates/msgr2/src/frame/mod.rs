@@ -35,4 +35,4 @@ pub use error::{EncodeError, FrameError, SecretTooShort, TranscriptOverflow};
 pub use out::{Abort, FrameMark, OutBuf, REFERENCE_BYTES_MIN};
 pub use preamble::{Lengths, Limits, Revision};
 pub use tag::Tag;
-pub use transcript::TRANSCRIPT_BYTES_MAX;
+pub use transcript::{TRANSCRIPT_ACCEPTED_BYTES_MAX, TRANSCRIPT_BYTES_MAX};

@@ -66,14 +66,16 @@ pub struct Limits {
     pub read_buffer_bytes: usize,
 }
 
-/// Of a front, a middle and a control payload: what the Linux client takes (`net/ceph/messenger_v2.c`).
+/// Of a front and a middle, and of a control payload that is encoded: what the Linux client takes
+/// (`net/ceph/messenger_v2.c`).
 pub(super) const SEGMENT_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Of data: what the Linux client takes.
 pub(super) const DATA_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
 impl Limits {
-    /// For a stranger. The payloads of an honest handshake have a few hundred bytes, with large tickets a few KiB.
-    /// The buffer begins at 2 KiB and grows with what really came.
+    /// For the peer that was dialled. The payloads of an honest handshake have a few hundred bytes; a monitor's answer
+    /// holds a ticket for each service, with the client's capabilities in each: a few KiB. The buffer begins at 2 KiB
+    /// and grows with what really came.
     pub const BEFORE_AUTHENTICATION: Self = Self {
         control_bytes_max: 16 * 1024,
         front_bytes_max: 0,
@@ -82,10 +84,16 @@ impl Limits {
         read_buffer_bytes: 2 * 1024,
     };
 
-    /// For an authenticated peer: what the Linux client takes. The buffer holds many small messages at each read
+    /// For a stranger who dialled us, as long as it has no session. The longest payload of an honest one is an
+    /// AUTH_REQUEST with one ticket: up to 274 bytes from clients of Ceph 16 to 20 whose capabilities are short, and as
+    /// much more as they are longer.
+    pub const ACCEPTING: Self = Self { control_bytes_max: 8 * 1024, ..Self::BEFORE_AUTHENTICATION };
+
+    /// For an authenticated peer with a session. Of messages what the Linux client takes; of control frames 64 KiB, where
+    /// none that may come now (keepalives, acknowledgements, the end) has more than 8 bytes. The buffer holds many small messages at each read
     /// and stays in a core's second-level cache.
     pub const READY: Self = Self {
-        control_bytes_max: SEGMENT_BYTES_MAX,
+        control_bytes_max: 64 * 1024,
         front_bytes_max: SEGMENT_BYTES_MAX,
         middle_bytes_max: SEGMENT_BYTES_MAX,
         data_bytes_max: DATA_BYTES_MAX,

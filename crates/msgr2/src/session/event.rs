@@ -4,9 +4,9 @@ use crate::error::{ConnectionError, EndReason};
 use outlast_session::Instant;
 use std::time::Duration;
 
-/// Something that happened to the session as a whole.
+/// Something that happened to the session as a whole. Whoever passes these on has to hear of a new one from the compiler:
+/// there are no others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum SessionEvent {
     /// The session is established for the first time.
     Connected,

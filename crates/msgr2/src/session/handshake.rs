@@ -6,7 +6,7 @@ use crate::error::ConnectionError;
 use crate::ids::ChannelId;
 use crate::wire::{AddrVec, ClientIdent, EntityAddr, IDENT_FLAG_LOSSY, ServerIdent, SessionReconnect};
 use outlast_session::{Convention, Delivery, Inclusive64, Instant, LossReason};
-use rand::Rng;
+use rand_core::Rng;
 
 /// Ceph features (`src/include/ceph_features.h`) that this end has: MSG_ADDR2, without which no ident can be written,
 /// and what goes with the encoding of its addresses (SERVER_NAUTILUS and its incarnation mask).

@@ -12,11 +12,14 @@
 //! All handshake decisions of the dialling end are here (`handshake.rs`); those of the accepting end weigh a
 //! newcomer against the session in [`crate::endpoint`].
 
+mod config;
 mod event;
 pub(crate) mod handshake;
+mod redial;
 mod state;
 mod stream;
 
+pub use config::{INBOUND_BYTES_MAX, INBOUND_MESSAGES_MAX, Matching, Peer, SessionConfig, Target};
 pub use event::SessionEvent;
 pub use state::SessionState;
 
@@ -25,95 +28,16 @@ use crate::frame::Limits;
 use crate::ids::{ChannelId, SessionId};
 use crate::message::{Message, Received};
 use crate::policy::Policy;
+use crate::random::Generator;
 use crate::wire::{AddrVec, EntityAddr};
-use outlast_cephx::EntityName;
 use outlast_session::{
-    AckPolicy, Backoff, BackoffConfig, Counters, Delivery, GapPolicy, Inbox, Instant, Lifetime,
-    LifetimeTimer, LossReason, MessageId, Outbox, OutboxLimits, ReceiptStatus, Revocation, Throttle,
-    ThrottleLimits,
+    Backoff, Counters, Delivery, Inbox, Instant, LifetimeTimer, LossReason, MessageId, Outbox, ReceiptStatus,
+    Revocation, Throttle, ThrottleLimits,
 };
-use rand::SeedableRng;
-use rand::rngs::StdRng;
+use redial::Redials;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
-
-/// How a session is recognised when its peer comes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Matching {
-    /// As Ceph does: by the address vector that the peer claims. Anybody who may authenticate can claim it.
-    Address,
-    /// By the authenticated name and the cookies of both ends: NAT, a relay and a changed address do no harm, and
-    /// resuming takes both cookies. Only between our own ends.
-    Identity,
-}
-
-/// What a session is made with.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SessionConfig {
-    /// What is promised to the peer.
-    pub policy: Policy,
-    /// How it is recognised.
-    pub matching: Matching,
-    /// Bounds of what is queued and unacknowledged.
-    pub outbox: OutboxLimits,
-    /// Bounds of what has come in and was not yet taken by the application.
-    pub inbound: ThrottleLimits,
-    /// How long it lives without a connection.
-    pub lifetime: Lifetime,
-    /// Pauses between attempts to connect.
-    pub backoff: BackoffConfig,
-    /// When a separate acknowledgement is sent.
-    pub ack: AckPolicy,
-    /// What a hole in the peer's numbers means. Ceph leaves holes where a message was revoked.
-    pub gaps: GapPolicy,
-}
-
-impl SessionConfig {
-    /// The defaults for a policy, as towards Ceph.
-    #[must_use]
-    pub fn new(policy: Policy) -> Self {
-        Self {
-            policy,
-            matching: Matching::Address,
-            outbox: OutboxLimits::default(),
-            inbound: ThrottleLimits { messages_max: INBOUND_MESSAGES_MAX, bytes_max: INBOUND_BYTES_MAX },
-            lifetime: Lifetime::Forever,
-            backoff: BackoffConfig::default(),
-            ack: AckPolicy::default(),
-            gaps: GapPolicy::Accept,
-        }
-    }
-}
-
-/// Messages that wait for the application before reading stops; Ceph's throttle for clients is of this order.
-pub const INBOUND_MESSAGES_MAX: usize = 16 * 1024;
-/// Bytes that wait for the application before reading stops. One message larger than this still passes alone.
-pub const INBOUND_BYTES_MAX: usize = 64 << 20;
-
-/// The other end, as far as it is known.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Peer {
-    /// Its entity type (`CEPH_ENTITY_TYPE_*`), from HELLO.
-    pub entity_type: u8,
-    /// The number in its ident: a daemon's id, a client's global id.
-    pub number: i64,
-    /// The name its credential is for; none with auth none or while unknown.
-    pub name: Option<EntityName>,
-    /// Its addresses, as it says.
-    pub addresses: AddrVec,
-}
-
-/// Where a session dials.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// Addresses to try, in turn.
-    pub addresses: AddrVec,
-    /// The entity type that must answer, if that matters.
-    pub entity_type: Option<u8>,
-    /// The name that must answer; for peers matched by identity.
-    pub name: Option<EntityName>,
-}
 
 /// What the application wants of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +88,7 @@ pub struct Session {
     unclaimed: usize,
     events: VecDeque<SessionEvent>,
     backoff: Backoff,
+    redials: Redials,
     lifetime: LifetimeTimer,
     intent: Intent,
     end: Option<EndReason>,
@@ -173,7 +98,7 @@ pub struct Session {
     aborts: VecDeque<(MessageId, u64)>,
     revocations: VecDeque<(MessageId, bool)>,
     pub(crate) counters: Counters,
-    rng: StdRng,
+    rng: Generator,
 }
 
 /// Without cookies, by which it can be resumed, and without messages.
@@ -196,7 +121,7 @@ impl Session {
         config: SessionConfig,
         state: SessionState,
         now: Instant,
-        seed: [u8; 32],
+        rng: Generator,
     ) -> Self {
         let delivery = if config.policy.lossy { Delivery::Lossy } else { Delivery::Lossless };
         let mut inbox = Inbox::new(config.gaps, config.ack);
@@ -220,6 +145,7 @@ impl Session {
             unclaimed: 0,
             events: VecDeque::new(),
             backoff: Backoff::new(config.backoff),
+            redials: Redials::new(now),
             lifetime: LifetimeTimer::new(config.lifetime, now),
             intent: Intent::Open,
             end: None,
@@ -228,7 +154,7 @@ impl Session {
             aborts: VecDeque::new(),
             revocations: VecDeque::new(),
             counters: Counters::default(),
-            rng: StdRng::from_seed(seed),
+            rng,
             config,
         }
     }
@@ -457,6 +383,7 @@ impl Session {
             return;
         }
         let pause = self.backoff.next(now, &mut self.rng);
+        let pause = self.redials.limit(pause, self.config.backoff.first, now);
         let next = if cause == ConnectionError::Wait {
             SessionState::Waiting { until: now + self.backoff.longest() }
         } else if self.config.policy.server || self.target.is_none() || self.may_stand_by() {

@@ -81,7 +81,8 @@ impl Session {
             Ok(Verdict::Deliver) => {}
             Ok(Verdict::DeliverAfterGap { missing }) => {
                 self.counters.gaps += 1;
-                self.counters.messages_missing += missing;
+                // Numbers are the peer's to choose: its holes can add up to more than there are numbers.
+                self.counters.messages_missing = self.counters.messages_missing.saturating_add(missing);
             }
             Ok(Verdict::Duplicate) => {
                 self.counters.duplicates_dropped += 1;

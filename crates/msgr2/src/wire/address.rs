@@ -36,6 +36,10 @@ const LEGACY_SOCKADDR_BYTES: usize = 128;
 /// The shortest address in today's encoding: marker, envelope, kind, nonce, the length of nothing.
 const ADDR_BYTES_MIN: usize = 1 + 6 + 12;
 
+/// The most addresses of a list that is read. Ceph's entities have up to four: two protocols over two families. A session
+/// keeps the list of its peer as long as it lives, and is found by it.
+pub const ADDRESSES_MAX: usize = 64;
+
 /// Which protocol an address speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct AddrKind(pub u32);
@@ -460,6 +464,9 @@ impl AddrVec {
         match reader.u8("address list marker")? {
             VEC_MARKER => {
                 let count = reader.count("addresses", ADDR_BYTES_MIN)?;
+                if count > ADDRESSES_MAX {
+                    return Err(DecodeError::TooMany { what: "addresses", count, limit: ADDRESSES_MAX });
+                }
                 (0..count).map(|_| EntityAddr::decode(reader)).collect()
             }
             ADDR_MARKER => EntityAddr::decode_body(reader).map(Self::from),

@@ -14,12 +14,15 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-pub use address::{AddrKind, AddrVec, EntityAddr, ParseAddrError, SOCKADDR_BYTES_MAX, Sockaddr};
+pub use address::{
+    ADDRESSES_MAX, AddrKind, AddrVec, EntityAddr, ParseAddrError, SOCKADDR_BYTES_MAX, Sockaddr,
+};
 pub use banner::{
     BANNER_PAYLOAD_BYTES_MAX, BANNER_PREFIX, BANNER_PREFIX_BYTES, Banner, BannerError, FEATURE_COMPRESSION,
     FEATURE_REVISION_1,
 };
 pub use codes::{AuthMethod, CompressionMethod, ConnectionMode, Stamp};
+pub(crate) use control::CookieTag;
 pub use control::{
     Ack, AuthBadMethod, AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature, ClientIdent,
     Close, CompressionDone, CompressionRequest, Control, Hello, IDENT_FLAG_LOSSY, IdentMissingFeatures,

@@ -26,6 +26,16 @@ pub enum DecodeError {
         /// How many bytes are left for them.
         left: usize,
     },
+    /// A list that is longer than anybody's.
+    #[error("{count} items of {what}, more than {limit}")]
+    TooMany {
+        /// The list.
+        what: &'static str,
+        /// How many items there are.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// A structure that only newer programs may read.
     #[error("{what} may only be read by who knows version {compat}, this is version {known}")]
     Incompatible {

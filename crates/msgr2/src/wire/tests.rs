@@ -381,6 +381,54 @@ fn a_message_is_no_control_frame() {
 }
 
 #[test]
+fn cookies_are_shown_as_tags_that_do_not_tell_them() {
+    let (one, other) = (0x0123_4567_89ab_cdef_u64, 0xfedc_ba98_7654_3210_u64);
+    let ident = |cookie| ClientIdent {
+        addresses: AddrVec::default(),
+        target: EntityAddr::BLANK,
+        global_id: 7,
+        global_seq: 8,
+        features_supported: 0,
+        features_required: 0,
+        flags: 0,
+        cookie,
+    };
+    let answer = |cookie| ServerIdent {
+        addresses: AddrVec::default(),
+        global_id: 7,
+        global_seq: 8,
+        features_supported: 0,
+        features_required: 0,
+        flags: 0,
+        cookie,
+    };
+    let reconnect = |client_cookie, server_cookie| SessionReconnect {
+        addresses: AddrVec::default(),
+        client_cookie,
+        server_cookie,
+        global_seq: 1,
+        connect_seq: 2,
+        msg_seq: 3,
+    };
+    let shown = [
+        format!("{:?}", Control::from(ident(one))),
+        format!("{:?}", Control::from(answer(one))),
+        format!("{:?}", Control::from(reconnect(one, other))),
+    ];
+    for text in &shown {
+        for cookie in [one, other] {
+            for told in [cookie.to_string(), format!("{cookie:x}"), format!("{:x}", cookie.swap_bytes())] {
+                assert!(!text.contains(&told), "{text}");
+            }
+        }
+    }
+    // The first bytes of `printf '\xef\xcd\xab\x89\x67\x45\x23\x01' | sha256sum`, and of the other.
+    assert!(shown[0].ends_with("cookie: #a85b })"), "{}", shown[0]);
+    assert!(shown[2].contains("client_cookie: #a85b, server_cookie: #aeb7, global_seq: 1"), "{}", shown[2]);
+    assert!(format!("{:?}", ident(0)).ends_with("cookie: none }"));
+}
+
+#[test]
 fn tags_are_their_numbers() {
     for code in 0..=255 {
         match Tag::from_wire(code) {
@@ -413,6 +461,71 @@ proptest! {
         let mut again = Vec::new();
         decoded.encode(&mut again);
         prop_assert_eq!(again, bytes);
+    }
+
+    #[test]
+    fn addresses_as_text_come_back(
+        places in prop::collection::vec((any::<SocketAddr>(), any::<u32>(), 0usize..4), 0..5),
+    ) {
+        let prefixes = ["v1:", "v2:", "any:", ""];
+        let texts: Vec<_> =
+            places.iter().map(|(place, nonce, kind)| format!("{}{place}/{nonce}", prefixes[*kind])).collect();
+        for text in &texts {
+            let read: EntityAddr = text.parse().unwrap();
+            prop_assert_eq!(read.to_string().parse(), Ok(read));
+        }
+        let list: AddrVec = texts.iter().map(|text| addr(text)).collect();
+        prop_assert_eq!(list.to_string().parse(), Ok(list));
+    }
+
+    #[test]
+    fn arbitrary_text_is_an_address_or_none(text in "(v1:|v2:|any:|cidr:|-|\\[|\\]|/|,|[0-9a-f.:]{0,12}){0,8}") {
+        if let Ok(read) = text.parse::<EntityAddr>() {
+            prop_assert_eq!(read.to_string().parse(), Ok(read));
+        }
+        if let Ok(read) = text.parse::<AddrVec>() {
+            prop_assert_eq!(read.to_string().parse(), Ok(read));
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_addresses_or_none(bytes in prop::collection::vec(any::<u8>(), 0..200), marker in 0u8..3) {
+        let bytes = [&[marker][..], &bytes].concat();
+        if let Ok(read) = AddrVec::decode(&mut Reader::new(&bytes)) {
+            prop_assert!(read.0.len() <= ADDRESSES_MAX);
+            let mut again = Vec::new();
+            read.encode(&mut again);
+            prop_assert_eq!(AddrVec::decode(&mut Reader::new(&again)), Ok(read));
+        }
+    }
+
+    #[test]
+    fn banners_come_back_and_later_ones_are_read_as_far_as_they_are_known(
+        supported in any::<u64>(), required in any::<u64>(), later in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let banner = Banner { supported, required };
+        let encoded = banner.encode();
+        let (prefix, payload) = encoded.split_first_chunk().unwrap();
+        prop_assert_eq!(Banner::payload_len(prefix), Ok(payload.len()));
+        prop_assert_eq!(Banner::decode_payload(payload), Ok(banner));
+        prop_assert_eq!(Banner::decode_payload(&[payload, &later].concat()), Ok(banner));
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_a_banner_or_none(bytes in any::<[u8; BANNER_PREFIX_BYTES]>(), is_ours in any::<bool>()) {
+        let mut prefix = bytes;
+        if is_ours {
+            prefix[..BANNER_PREFIX.len()].copy_from_slice(BANNER_PREFIX);
+        }
+        if let Ok(len) = Banner::payload_len(&prefix) {
+            prop_assert!(is_ours && len <= BANNER_PAYLOAD_BYTES_MAX);
+            prop_assert!(Banner::decode_payload(&vec![7; len]).is_ok());
+        }
+    }
+
+    #[test]
+    fn every_header_comes_back_byte_for_byte(bytes in any::<[u8; MESSAGE_HEADER_BYTES]>()) {
+        prop_assert_eq!(MessageHeader::decode(&bytes).encode(), bytes);
     }
 
     #[test]

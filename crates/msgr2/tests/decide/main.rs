@@ -14,6 +14,7 @@ mod ident_rows;
 mod identity;
 mod names;
 mod reconnect_rows;
+mod registered;
 
 use outlast_cephx::EntityName;
 use outlast_msgr2::endpoint::{Answer, Introduced, NoAddress, SESSIONS_PER_NAME_MAX};

@@ -129,6 +129,7 @@ fn an_acceptor_that_keeps_refusing_in_new_ways_is_left() {
         rounds += 1;
         assert!(rounds <= AUTH_ROUNDS_MAX + 1, "without end");
     }
+    assert_eq!((rounds, AUTH_ROUNDS_MAX), (9, 8));
     talk.fails_with(&ConnectionError::NoCommonMethod);
 }
 
@@ -323,6 +324,7 @@ fn an_acceptor_that_says_retry_without_end_is_left() {
             rounds += 1;
             assert!(rounds <= RETRIES_MAX + 1);
         }
+        assert_eq!((rounds, RETRIES_MAX), (17, 16));
         talk.fails_with(&ConnectionError::TooManyRetries { limit: RETRIES_MAX });
         assert_eq!(talk.end.session().outbox().unacked_len(), 1, "the session goes on");
     }

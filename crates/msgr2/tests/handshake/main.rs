@@ -8,8 +8,10 @@
 )]
 
 mod accepting;
+mod both;
 mod config;
 mod dialling;
+mod malice;
 mod pair;
 mod ready;
 mod rig;

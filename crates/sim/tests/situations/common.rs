@@ -487,7 +487,6 @@ fn event_word(event: &SessionEvent) -> String {
         SessionEvent::Reset { lost } => format!("reset({lost})"),
         SessionEvent::Ended(EndReason::ConnectionLost(_)) => "ended(lost)".to_owned(),
         SessionEvent::Ended(reason) => format!("ended({reason:?})"),
-        other => format!("{other:?}"),
     }
 }
 

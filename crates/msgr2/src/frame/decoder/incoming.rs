@@ -1,13 +1,14 @@
 //! What comes out of a decoder, and whom it asks.
 
 use bytes::{Bytes, BytesMut};
+use std::fmt;
 
 use crate::frame::preamble::Lengths;
 use crate::frame::tag::Tag;
 use crate::wire::MessageHeader;
 
 /// A frame that was received.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Incoming {
     /// A control frame, for [`crate::wire::Control::decode`].
     Control {
@@ -24,6 +25,19 @@ pub enum Incoming {
         /// What [`Landing::admit`] was asked for it.
         lengths: Lengths,
     },
+}
+
+/// Without the payload of control frames, some of which hold cookies and proofs.
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Control { tag, payload } => {
+                f.debug_struct("Control").field("tag", tag).field("payload_len", &payload.len()).finish()
+            }
+            Self::Message(frame) => f.debug_tuple("Message").field(frame).finish(),
+            Self::Aborted { lengths } => f.debug_struct("Aborted").field("lengths", lengths).finish(),
+        }
+    }
 }
 
 /// A message that was received.

@@ -143,16 +143,25 @@ impl FrameDecoder {
         self.buffer_bytes = limits.read_buffer_bytes.min(READ_BUFFER_BYTES_FIRST);
     }
 
-    /// Keeps a copy of every byte that is taken from here on. For crc mode only.
-    pub fn start_recording(&mut self) {
-        self.recording = Some(Transcript::default());
+    /// Keeps a copy of every byte that is taken from here on, as long as they are no more than `bytes_max`. For crc
+    /// mode only.
+    pub fn start_recording(&mut self, bytes_max: usize) {
+        self.recording = Some(Transcript::new(bytes_max));
+    }
+
+    /// Whether [`Self::take_transcript`] can still succeed.
+    ///
+    /// # Errors
+    /// [`TranscriptOverflow`] when it cannot.
+    pub fn check_transcript(&self) -> Result<(), TranscriptOverflow> {
+        self.recording.as_ref().map_or(Ok(()), Transcript::check)
     }
 
     /// The raw bytes taken since (banner and frames given out; not what was read beyond them), and keeps no more.
     /// Empty when nothing was recorded.
     ///
     /// # Errors
-    /// [`TranscriptOverflow`] when they were more than [`super::TRANSCRIPT_BYTES_MAX`].
+    /// [`TranscriptOverflow`] when they were more than [`Self::start_recording`] allowed.
     pub fn take_transcript(&mut self) -> Result<Vec<u8>, TranscriptOverflow> {
         self.recording.take().unwrap_or_default().finish()
     }

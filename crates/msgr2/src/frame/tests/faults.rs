@@ -4,7 +4,7 @@ use super::*;
 use crate::wire::{Ack, Wait};
 
 /// A preamble with a right checksum.
-fn preamble(tag: u8, count: u8, lens: [u32; 4], flags: u8) -> Vec<u8> {
+pub(super) fn preamble(tag: u8, count: u8, lens: [u32; 4], flags: u8) -> Vec<u8> {
     let mut bytes = vec![tag, count];
     for len in lens {
         bytes.extend_from_slice(&len.to_le_bytes());
@@ -47,7 +47,7 @@ fn preambles_that_make_no_sense_are_refused_before_anything_else_comes() {
         }
         for segment in 0..4u8 {
             let (tag, limit) = if segment == 0 {
-                (20, 16 << 20)
+                (20, 64 << 10)
             } else {
                 (17, if segment == 3 { 64 << 20 } else { 16 << 20 })
             };

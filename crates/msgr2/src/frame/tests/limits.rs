@@ -1,5 +1,6 @@
 //! Memory and pauses.
 
+use super::faults::preamble;
 use super::*;
 
 #[test]
@@ -25,19 +26,60 @@ fn a_stranger_gets_a_few_kib_and_no_more_than_twice_what_came() {
 
 #[test]
 fn a_stranger_sends_no_long_payloads_and_no_messages() {
-    for (tag, lens, segment, limit) in [(2, [16 * 1024 + 1, 0], 0u8, 16 * 1024), (17, [41, 1], 1, 0)] {
-        let mut bytes = vec![tag, segment + 1];
-        for len in [lens[0], lens[1], 0, 0u32] {
-            bytes.extend_from_slice(&len.to_le_bytes());
-            bytes.extend_from_slice(&[8, 0]);
-        }
-        bytes.extend_from_slice(&[0, 0]);
-        bytes.extend_from_slice(&super::super::crc::preamble(bytes[..].try_into().unwrap()).to_le_bytes());
-        let mut decoder = FrameDecoder::new(Limits::BEFORE_AUTHENTICATION);
-        let tag = Tag::from_wire(tag).unwrap();
+    for (limits, tag, lens, segment, limit) in [
+        (Limits::BEFORE_AUTHENTICATION, Tag::AuthDone, [16 * 1024 + 1, 0], 0u8, 16 * 1024),
+        (Limits::BEFORE_AUTHENTICATION, Tag::Message, [41, 1], 1, 0),
+        (Limits::ACCEPTING, Tag::AuthRequest, [8 * 1024 + 1, 0], 0, 8 * 1024),
+        (Limits::ACCEPTING, Tag::Message, [41, 1], 1, 0),
+    ] {
+        let mut decoder = FrameDecoder::new(limits);
         let len = lens[usize::from(segment)];
         let error = FrameError::SegmentTooLong { tag, segment, len, limit };
-        assert_eq!(feed_all(&mut decoder, &bytes), Err(error));
+        assert_eq!(
+            feed_all(&mut decoder, &preamble(tag.code(), segment + 1, [lens[0], lens[1], 0, 0], 0)),
+            Err(error)
+        );
+    }
+}
+
+#[test]
+fn a_peer_with_a_session_sends_no_control_frame_beyond_64_kib() {
+    let limit = 64 * 1024;
+    let tag = Tag::Keepalive2;
+    let mut decoder = FrameDecoder::new(Limits::READY);
+    assert_eq!(
+        feed_all(&mut decoder, &preamble(tag.code(), 1, [limit, 0, 0, 0], 0)),
+        Ok(Vec::new()),
+        "it waits"
+    );
+    let mut decoder = FrameDecoder::new(Limits::READY);
+    let error = FrameError::SegmentTooLong { tag, segment: 0, len: limit + 1, limit };
+    assert_eq!(feed_all(&mut decoder, &preamble(tag.code(), 1, [limit + 1, 0, 0, 0], 0)), Err(error));
+}
+
+#[test]
+fn a_control_frame_decompresses_to_no_more_than_64_kib() {
+    for algorithm in crate::compress::Algorithm::ALL {
+        for (len, too_long) in [(64 * 1024, false), (64 * 1024 + 1, true)] {
+            let mut encoder = CRC_V1.encoder();
+            encoder.set_compression(Some(Compressor::new(algorithm, 0)));
+            let mut out = OutBuf::new();
+            let payload = Bytes::from(vec![0; len - 4]);
+            encoder.encode_payload(&crate::wire::AuthReplyMore { payload }, &mut out).unwrap();
+            let bytes = drain(&mut out, usize::MAX);
+            assert!(bytes.len() < len / 2, "compressed");
+            let mut decoder = FrameDecoder::new(Limits::READY);
+            decoder.set_revision(Revision::V1);
+            decoder.set_decompression(Some(Decompressor::new(algorithm)));
+            let result = feed_all(&mut decoder, &bytes).map(|frames| frames.len());
+            if too_long {
+                let tag = Tag::AuthReplyMore;
+                let error = crate::compress::DecompressError::TooLong { limit: 64 * 1024 };
+                assert_eq!(result, Err(FrameError::Decompress { tag, segment: 0, error }));
+            } else {
+                assert_eq!(result, Ok(1));
+            }
+        }
     }
 }
 

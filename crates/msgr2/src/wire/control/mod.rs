@@ -15,6 +15,7 @@ pub use auth::{
     AuthBadMethod, AuthDone, AuthReplyMore, AuthRequest, AuthRequestMore, AuthSignature, CompressionDone,
     CompressionRequest, Hello,
 };
+pub(crate) use session::CookieTag;
 pub use session::{
     Ack, ClientIdent, Close, IDENT_FLAG_LOSSY, IdentMissingFeatures, Keepalive2, Keepalive2Ack, ServerIdent,
     SessionReconnect, SessionReconnectOk, SessionReset, SessionRetry, SessionRetryGlobal, Wait,

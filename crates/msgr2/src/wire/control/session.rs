@@ -5,13 +5,29 @@ use crate::frame::Tag;
 use crate::wire::address::{AddrVec, EntityAddr};
 use crate::wire::codes::Stamp;
 use crate::wire::reader::{DecodeError, Reader};
+use sha2::{Digest, Sha256};
+use std::fmt;
 
 /// In the flags of an ident: nothing is kept, acknowledgements and resumption are off. The client announces its
 /// policy and adopts what the server answers.
 pub const IDENT_FLAG_LOSSY: u64 = 1;
 
+/// How a cookie is shown: who holds both of a session may resume it, so not as it is. The tag, the first 16 bits of its
+/// SHA-256, tells the sessions in a log apart and leaves 2^48 cookies that it may be the tag of.
+pub(crate) struct CookieTag(pub(crate) u64);
+
+impl fmt::Debug for CookieTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("none");
+        }
+        let digest = Sha256::digest(self.0.to_le_bytes());
+        write!(f, "#{:02x}{:02x}", digest[0], digest[1])
+    }
+}
+
 /// Client: wants a new session.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClientIdent {
     /// Its own addresses; the server's table of sessions is keyed by the whole vector.
     pub addresses: AddrVec,
@@ -29,6 +45,21 @@ pub struct ClientIdent {
     pub flags: u64,
     /// Random and not 0 for a session that keeps messages, else 0.
     pub cookie: u64,
+}
+
+impl fmt::Debug for ClientIdent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientIdent")
+            .field("addresses", &self.addresses)
+            .field("target", &self.target)
+            .field("global_id", &self.global_id)
+            .field("global_seq", &self.global_seq)
+            .field("features_supported", &self.features_supported)
+            .field("features_required", &self.features_required)
+            .field("flags", &self.flags)
+            .field("cookie", &CookieTag(self.cookie))
+            .finish()
+    }
 }
 
 impl Payload for ClientIdent {
@@ -60,7 +91,7 @@ impl Payload for ClientIdent {
 }
 
 /// Server: the session exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ServerIdent {
     /// Its addresses. The client refuses a vector without the one it dialled.
     pub addresses: AddrVec,
@@ -76,6 +107,20 @@ pub struct ServerIdent {
     pub flags: u64,
     /// Random and not 0 for a session that keeps messages, else 0. Who holds it may reconnect.
     pub cookie: u64,
+}
+
+impl fmt::Debug for ServerIdent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerIdent")
+            .field("addresses", &self.addresses)
+            .field("global_id", &self.global_id)
+            .field("global_seq", &self.global_seq)
+            .field("features_supported", &self.features_supported)
+            .field("features_required", &self.features_required)
+            .field("flags", &self.flags)
+            .field("cookie", &CookieTag(self.cookie))
+            .finish()
+    }
 }
 
 impl Payload for ServerIdent {
@@ -124,7 +169,7 @@ impl Payload for IdentMissingFeatures {
 }
 
 /// Client: wants its session back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SessionReconnect {
     /// Its addresses, as in the ident.
     pub addresses: AddrVec,
@@ -138,6 +183,19 @@ pub struct SessionReconnect {
     pub connect_seq: u64,
     /// The last number it received.
     pub msg_seq: u64,
+}
+
+impl fmt::Debug for SessionReconnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionReconnect")
+            .field("addresses", &self.addresses)
+            .field("client_cookie", &CookieTag(self.client_cookie))
+            .field("server_cookie", &CookieTag(self.server_cookie))
+            .field("global_seq", &self.global_seq)
+            .field("connect_seq", &self.connect_seq)
+            .field("msg_seq", &self.msg_seq)
+            .finish()
+    }
 }
 
 impl Payload for SessionReconnect {
