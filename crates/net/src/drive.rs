@@ -1,5 +1,6 @@
 //! The loop of one connection.
 
+use crate::alarm::Alarm;
 use crate::{Clock, Socket};
 use outlast_session::{Instant, StreamChannel};
 use std::future::poll_fn;
@@ -22,6 +23,8 @@ const SLICES_FEW: usize = 4;
 /// The timer is set only when there was no answer at once: a timer that is about to run out costs the system more,
 /// each time that the process sleeps, than a turn of this loop.
 const DEADLINE_NEAR: Duration = Duration::from_millis(50);
+/// Deadlines that are no nearer than this are not the runtime's business ([`crate::alarm`]).
+const ALARM_MIN: Duration = Duration::from_secs(1);
 /// Turns that a connection takes before other tasks have theirs.
 const TURNS_MAX: usize = 32;
 /// How long a connection that ended in order waits for the peer to close too. A socket closed with unread bytes sends
@@ -83,8 +86,15 @@ where
 {
     let mut timer = pin!(tokio::time::sleep(crate::CLOCK_CHECK_MAX));
     let deadline = channel.poll_timeout();
-    let mut turn =
-        Turn { socket: &mut socket, channel, host, clock, deadline, armed: None, hesitated: false };
+    let mut turn = Turn {
+        socket: &mut socket,
+        channel,
+        host,
+        clock,
+        deadline,
+        timers: Timers::default(),
+        hesitated: false,
+    };
     let (end, orderly) = poll_fn(|cx| turn.poll(cx, timer.as_mut())).await;
     if orderly {
         // The peer closes when it has read our last word, and that closes this end too.
@@ -100,17 +110,41 @@ struct Turn<'a, C, H> {
     clock: &'a Clock,
     /// What the channel said at the end of the last turn.
     deadline: Option<Instant>,
-    /// What the runtime's timer is set to. It is moved only to an earlier time: deadlines move on with every message,
-    /// and a timer that runs out too early costs less than one that is set anew each time.
-    armed: Option<Armed>,
+    timers: Timers,
     /// Others were let run before the timer is set.
     hesitated: bool,
+}
+
+/// What wakes the loop when its deadline comes. Timers are moved only to an earlier time: deadlines move on with every
+/// message, and a timer that runs out too early costs less than one that is set anew each time.
+#[derive(Default)]
+struct Timers {
+    /// What the runtime's timer is set to.
+    near: Option<Armed>,
+    /// What `alarm` is set to.
+    far: Option<Armed>,
+    alarm: Alarm,
 }
 
 struct Armed {
     at: Instant,
     /// Whom the timer wakes.
     waker: Waker,
+}
+
+impl Armed {
+    fn is_in_time(&self, deadline: Instant, now: Instant, waker: &Waker) -> bool {
+        self.at <= deadline && self.at > now && self.waker.will_wake(waker)
+    }
+}
+
+impl Timers {
+    /// Whether the loop is woken at the deadline or before.
+    fn are_set(&self, deadline: Instant, now: Instant, waker: &Waker, timer: &Sleep) -> bool {
+        let in_time = |armed: &Armed| armed.is_in_time(deadline, now, waker);
+        self.far.as_ref().is_some_and(|armed| in_time(armed) && self.alarm.is_set())
+            || self.near.as_ref().is_some_and(|armed| in_time(armed) && !timer.is_elapsed())
+    }
 }
 
 /// Why the loop ends.
@@ -188,22 +222,29 @@ impl<C: StreamChannel, H: Host<C>> Turn<'_, C, H> {
     /// Sets the timer.
     fn sleep(&mut self, cx: &mut Context<'_>, now: Instant, mut timer: Pin<&mut Sleep>) -> Sleeps {
         let Some(deadline) = self.deadline else { return Sleeps::Well };
-        let set = self.armed.as_ref().is_some_and(|armed| {
-            armed.at <= deadline && armed.at > now && armed.waker.will_wake(cx.waker()) && !timer.is_elapsed()
-        });
+        let set = self.timers.are_set(deadline, now, cx.waker(), &timer);
         let near = deadline < now + DEADLINE_NEAR;
         let hesitates = near && !set && !self.hesitated;
         self.hesitated = hesitates;
         if set {
             return Sleeps::Well;
         }
+        if hesitates {
+            return Sleeps::OnceOthersRan;
+        }
+        let at = deadline.min(now + crate::CLOCK_CHECK_MAX);
+        let armed = Some(Armed { at, waker: cx.waker().clone() });
+        let wait = at.saturating_since(now);
+        if wait >= ALARM_MIN && self.timers.alarm.set(wait, cx.waker()) {
+            self.timers.far = armed;
+            return Sleeps::Well;
+        }
         // Without budget left the runtime's timer is pending whatever its time, and notes nobody to be woken by it.
-        if hesitates || !coop::has_budget_remaining() {
+        if !coop::has_budget_remaining() {
             return Sleeps::OnceOthersRan;
         }
         timer.as_mut().reset(self.clock.timer(deadline, now));
-        let at = deadline.min(now + crate::CLOCK_CHECK_MAX);
-        self.armed = Some(Armed { at, waker: cx.waker().clone() });
+        self.timers.near = armed;
         if timer.poll(cx).is_pending() { Sleeps::Well } else { Sleeps::Not }
     }
 
@@ -392,5 +433,20 @@ mod tests {
                 assert_eq!(left.expect("no panic"), 0, "the budget was used up as often as planned");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_deadline_that_is_far_away_is_kept_too() {
+        let (socket, _peer) = UnixStream::pair().expect("a pair");
+        let socket = Socket::unix(socket).expect("a socket");
+        let clock = Clock::new();
+        let at = clock.now() + ALARM_MIN + DEADLINE_NEAR;
+        let driven = tokio::spawn(async move {
+            let mut channel = Deadline { at, buffer: [0] };
+            drive(socket, &mut channel, &mut Greedy { greedy: 0 }, &Clock::new()).await
+        });
+        let ended = tokio::time::timeout(crate::CLOCK_CHECK_MAX / 2, driven).await.expect("in time");
+        assert!(ended.expect("no panic").socket.is_none(), "by the deadline");
+        assert!(clock.now() >= at, "not before it");
     }
 }

@@ -14,6 +14,7 @@
 //! A driver for datagrams and one for RDMA will stand beside [`drive`]; nothing here is written for them yet.
 
 mod address;
+mod alarm;
 mod clock;
 mod connect;
 mod drive;
