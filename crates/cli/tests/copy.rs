@@ -66,6 +66,32 @@ fn the_server_tells_who_came_and_who_went() {
     assert!(!log.contains("interrupted"), "{log}");
 }
 
+/// Of 300 clients that exited as soon as their session was closed, six had not told the server yet.
+#[test]
+fn clients_that_exit_at_once_have_told_the_server_that_they_go() {
+    const CLIENTS: usize = 6;
+    const EACH: usize = 100;
+    let home = Home::new();
+    let server = Server::start(&home, &[]);
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (home, at) = (&home, server.at(""));
+            scope.spawn(move || {
+                let file = format!("file{client}");
+                home.write(&file, b"hello");
+                for _ in 0..EACH {
+                    home.ok(&["copy", &file, &at]);
+                }
+            });
+        }
+    });
+    let log = || fs::read_to_string(home.file("serve.log")).unwrap();
+    wait_for("the end of all", || {
+        (log().matches("client.admin gone").count() == CLIENTS * EACH).then_some(())
+    });
+    assert!(!log().contains("interrupted"), "{}", log());
+}
+
 #[test]
 fn a_key_that_the_server_does_not_know_is_refused() {
     let home = Home::new();

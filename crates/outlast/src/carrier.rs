@@ -67,10 +67,8 @@ impl Carrier {
             return;
         };
         tracing::debug!(session = core.id.0, channel, address = %self.address, reason = %end.error, "connection ended");
-        core.change(|locked, now| {
-            locked.line.detach(connection.id());
-            locked.session.connection_lost(connection.id(), cause(end), now);
-        });
+        core.note_silence(connection.id(), true);
+        core.change(|locked, now| locked.session.connection_lost(connection.id(), cause(end), now));
     }
 
     /// Weighs what a newcomer asks for.
@@ -189,7 +187,11 @@ impl Host<Connection> for Carrier {
     }
 
     fn finished(&mut self, connection: &mut Connection) -> Option<ConnectionError> {
-        connection.poll_end().cloned()
+        let end = connection.poll_end().cloned();
+        if let (Some(core), Some(_)) = (&self.core, &end) {
+            core.note_silence(connection.id(), false);
+        }
+        end
     }
 }
 

@@ -90,6 +90,8 @@ pub(crate) struct Line {
     paused: bool,
     /// Bytes that the connection has taken and not written, when it last met the session.
     unwritten: usize,
+    /// It has come to its orderly end, and everything is written.
+    said_all: bool,
 }
 
 impl Line {
@@ -107,6 +109,7 @@ impl Line {
             // Whoever carried it before finds out that it does not any more.
             wakes.extend(self.waker.take());
             self.channel = Some(channel);
+            self.said_all = false;
         }
         match &mut self.waker {
             Some(known) => known.clone_from(waker),
@@ -115,10 +118,9 @@ impl Line {
         self.rung = false;
     }
 
-    pub(crate) fn detach(&mut self, channel: ChannelId) {
-        if self.channel == Some(channel) {
-            *self = Self::default();
-        }
+    /// Whether nothing of the session is still to be written.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.channel.is_none() || self.said_all
     }
 }
 
@@ -226,6 +228,23 @@ impl Core {
         };
         wake(wakes);
         result
+    }
+
+    /// The connection has written its last word, or is lost: nothing more of the session leaves by it.
+    pub(crate) fn note_silence(&self, channel: ChannelId, lost: bool) {
+        let mut wakes = Vec::new();
+        let mut locked = self.lock();
+        if locked.line.channel != Some(channel) {
+            return;
+        }
+        if lost {
+            locked.line = Line::default();
+        } else {
+            locked.line.said_all = true;
+        }
+        locked.watchers.take_all(&mut wakes);
+        drop(locked);
+        wake(&mut wakes);
     }
 
     /// After every input to the session: what came out of it goes to those who wait for it.

@@ -33,7 +33,9 @@ pub use call::{CallQueue, Calling, Submitting};
 pub use error::{BuildError, CallError, ConnectError, ListenError, Lost, SendError, TrySendError};
 pub use event::{EVENTS_KEPT_MAX, Events, SessionEvent};
 pub use messenger::Messenger;
-pub use options::{ACCEPTED_LIFETIME, CONNECT_WITHIN, ConnectOptions, DRAIN_MAX, SessionOptions};
+pub use options::{
+    ACCEPTED_LIFETIME, CONNECT_WITHIN, ConnectOptions, DRAIN_MAX, GOODBYE_MAX, SessionOptions,
+};
 pub use receipt::Receipt;
 pub use send::{Sending, SendingMany};
 pub use session::Session;

@@ -6,7 +6,7 @@ use crate::carrier::Carrier;
 use crate::core::{Core, Targets};
 use crate::error::{ConnectError, ListenError};
 use crate::keeper::{keep, target_of};
-use crate::options::ConnectOptions;
+use crate::options::{ConnectOptions, GOODBYE_MAX};
 use crate::session::Session;
 use crate::wait::{Place, WaitList, wake};
 use outlast_cephx::EntityName;
@@ -359,9 +359,16 @@ impl Messenger {
         for session in &sessions {
             session.core().change(|locked, now| locked.session.close(now, drain_max));
         }
-        for session in sessions {
+        for session in &sessions {
             session.ended().await;
         }
+        let silent = async {
+            for session in &sessions {
+                session.core().silent().await;
+            }
+        };
+        // Together, not each: they are written at the same time.
+        let _ = tokio::time::timeout(GOODBYE_MAX, silent).await;
         tracing::info!(name = %self.inner.name, "shut down");
     }
 }

@@ -13,6 +13,9 @@ pub const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 pub const ACCEPTED_LIFETIME: Duration = Duration::from_secs(3600);
 /// How long [`crate::Session::close`], and the drop of a session's last handle, wait for acknowledgements.
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long they then wait for the socket to take the last words, which tell the peer that the session is over. Without
+/// them it keeps the session for its lifetime.
+pub const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
 /// What a session promises and how much it may keep. The defaults are those of the constants in this module and of
 /// the types named.

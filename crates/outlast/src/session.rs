@@ -3,7 +3,7 @@
 use crate::core::Core;
 use crate::error::{ConnectError, TrySendError};
 use crate::event::Events;
-use crate::options::DRAIN_MAX;
+use crate::options::{DRAIN_MAX, GOODBYE_MAX};
 use crate::receipt::Receipt;
 use crate::recv::{self, Receiving};
 use crate::send::{Sending, SendingMany, try_queue};
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// One end of a session. Clones are handles of the same session; every method can be called from any task, and every
 /// future can be dropped at any time.
@@ -197,7 +198,8 @@ impl Session {
     }
 
     /// Ends the session in order: takes nothing more to send, and waits until everything is acknowledged, for at most
-    /// [`DRAIN_MAX`]. Says how it ended: [`EndReason::Closed`] if nothing was lost.
+    /// [`DRAIN_MAX`]. Says how it ended: [`EndReason::Closed`] if nothing was lost. By then the peer was told too, if its
+    /// socket took that within [`GOODBYE_MAX`]: the process may exit.
     ///
     /// As long as there is a handle, what comes in is kept for it. If more has come than the session may hold, the
     /// acknowledgements behind it are not read before somebody receives.
@@ -210,7 +212,9 @@ impl Session {
     /// As [`Session::close`], with a bound of one's own. Zero is [`Session::abort`].
     pub async fn close_within(&self, drain_max: Duration) -> EndReason {
         self.core.change(|locked, now| locked.session.close(now, drain_max));
-        self.ended().await
+        let end = self.core.ended().await;
+        self.core.silent().await;
+        end
     }
 
     /// Ends the session at once. What is not acknowledged is lost with it; what came in can still be received.
@@ -232,6 +236,25 @@ impl Core {
             Poll::Pending
         })
         .await
+    }
+}
+
+impl Core {
+    /// Waits until the connection has written what it had to say when the session ended, or is lost; not for long, if
+    /// there is a clock to tell how long.
+    pub(crate) async fn silent(&self) {
+        let mut watch = Watch { core: self, place: None };
+        let silent = poll_fn(|cx| {
+            let mut locked = self.lock();
+            if locked.line.is_silent() {
+                return Poll::Ready(());
+            }
+            locked.watchers.enter(&mut watch.place, cx.waker());
+            Poll::Pending
+        });
+        if Handle::try_current().is_ok() {
+            let _ = tokio::time::timeout(GOODBYE_MAX, silent).await;
+        }
     }
 }
 
