@@ -2,17 +2,18 @@
 //!
 //! ```text
 //!            established                        progressed, or lasted steady_after
-//!  Failing ----------------> Young { since } -----------------------------------> Proven { since }
-//!   ^  |  ^                     |                                                     |
-//!   |  +--+ next: longer        | next: longer                                        | next: at once if it lasted the
-//!   |                           |                                                     | first wait, else the first wait
-//!   +---------------------------+-----------------------------------------------------+
+//!  Failing ----------------> Young { since } --------------------------------------> Proven
+//!   ^  |  ^                     |                                                       | next: at once, only now,
+//!   |  +--+ next: longer        | next: longer                                          | while there is credit
+//!   |                           |                                                       |
+//!   +---------------------------+-------------------------------------------------------+
 //! ```
 //!
 //! The first retry of a session that worked is immediate, as Ceph's is. A connection that dies as soon as it is
-//! established does not earn that: otherwise two ends could reset each other in a tight loop. Nor does one that dies
-//! within the first wait, even if messages passed: a peer that takes one and hangs up, again and again, would be redialled
-//! without any pause. It waits the first wait each time, and never a longer one, because there is progress.
+//! established does not earn that: otherwise two ends could reset each other in a tight loop. And what is done at once is
+//! paid for with the wait that it saves, from a credit: a peer that takes one message and hangs up, again and again, is
+//! redialled at once [`BackoffConfig::AT_ONCE_MAX`] times, and then after the first wait each time, never a longer one,
+//! because there is progress. A link that is cut now and then never gets there.
 
 use core::time::Duration;
 
@@ -52,8 +53,7 @@ impl Jitter {
 /// The waits of a [`Backoff`].
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct BackoffConfig {
-    /// The first wait; each further one is twice as long. A connection that lasted so long and brought something is
-    /// redialled at once.
+    /// The first wait; each further one is twice as long.
     pub first: Duration,
     /// The longest wait.
     pub max: Duration,
@@ -72,6 +72,9 @@ impl BackoffConfig {
     pub const JITTER: Jitter = Jitter::percent(25);
     /// Ten times the first wait: whatever dies sooner after its handshake is a loop and not an accident.
     pub const STEADY_AFTER: Duration = Duration::from_secs(2);
+    /// So many times in a row a connection that was of use is replaced at once; each [`BackoffConfig::first`] that
+    /// passes gives one back. Enough for the worst of links, and a handshake each is no burden.
+    pub const AT_ONCE_MAX: u32 = 32;
 }
 
 impl Default for BackoffConfig {
@@ -85,7 +88,7 @@ impl Default for BackoffConfig {
 enum State {
     Failing,
     Young { since: Instant },
-    Proven { since: Instant },
+    Proven,
 }
 
 /// Counts failures to connect and says how long to wait after each.
@@ -94,12 +97,14 @@ pub struct Backoff {
     config: BackoffConfig,
     failures: u32,
     state: State,
+    /// By then what was done at once is paid for.
+    paid: Instant,
 }
 
 impl Backoff {
     /// Nothing was tried yet; the first failure waits [`BackoffConfig::first`].
     pub const fn new(config: BackoffConfig) -> Self {
-        Self { config, failures: 0, state: State::Failing }
+        Self { config, failures: 0, state: State::Failing, paid: Instant::from_nanos(0) }
     }
 
     /// The session is ready on a connection.
@@ -110,28 +115,26 @@ impl Backoff {
     /// A message was delivered or acknowledged on the connection. Cheap, to be called as often as it happens.
     pub const fn progressed(&mut self) {
         match self.state {
-            State::Young { since } => self.state = State::Proven { since },
-            State::Failing | State::Proven { .. } => {}
+            State::Young { .. } => self.state = State::Proven,
+            State::Failing | State::Proven => {}
         }
     }
 
     /// The connection was lost, or could not be made: how long to wait before the next.
     pub fn next(&mut self, now: Instant, rng: &mut dyn Rng) -> Duration {
-        let lasted = |since, long_enough| now.saturating_since(since) >= long_enough;
-        let (proven, at_once) = match self.state {
-            State::Proven { since } => (true, lasted(since, self.config.first)),
-            State::Young { since } => {
-                let proven = lasted(since, self.config.steady_after);
-                (proven, proven)
-            }
-            State::Failing => (false, false),
+        let proven = match self.state {
+            State::Proven => true,
+            State::Young { since } => now.saturating_since(since) >= self.config.steady_after,
+            State::Failing => false,
         };
         self.state = State::Failing;
         if proven {
             self.failures = 0;
-        }
-        if at_once {
-            return Duration::ZERO;
+            let first = self.config.first;
+            self.paid = self.paid.max(now) + first;
+            let in_credit =
+                self.paid.saturating_since(now) <= first.saturating_mul(BackoffConfig::AT_ONCE_MAX);
+            return if in_credit { Duration::ZERO } else { first };
         }
         let factor = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         let wait = self.config.first.saturating_mul(factor).min(self.config.max);
@@ -192,6 +195,27 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_takes_one_message_and_hangs_up_each_time_is_not_redialled_without_a_pause() {
+        let mut backoff = exact();
+        let mut now = T0;
+        let mut waits = Vec::new();
+        for _ in 0..40 {
+            backoff.established(now);
+            backoff.progressed();
+            let wait = backoff.next(now, &mut Fixed(0));
+            waits.push(wait.as_millis());
+            now += wait;
+        }
+        assert_eq!(waits[..32], [0; 32], "accidents");
+        assert_eq!(waits[32..], [200; 8], "not at once, and never longer");
+        assert_eq!(millis(&mut backoff, now), 200, "now it does not come through at all");
+        assert_eq!(millis(&mut backoff, now), 400);
+        backoff.established(now);
+        backoff.progressed();
+        assert_eq!(millis(&mut backoff, now + BackoffConfig::FIRST), 0, "time has given some credit back");
+    }
+
+    #[test]
     fn a_server_that_stays_away_is_asked_less_and_less_often() {
         let mut backoff = exact();
         let waits: Vec<_> = (0..9).map(|_| millis(&mut backoff, T0)).collect();
@@ -209,30 +233,9 @@ mod tests {
         }
         backoff.established(T0);
         backoff.progressed();
-        let lost = T0 + BackoffConfig::FIRST;
-        assert_eq!(millis(&mut backoff, lost), 0);
-        assert_eq!(millis(&mut backoff, lost), 200);
-        assert_eq!(millis(&mut backoff, lost), 400);
-    }
-
-    #[test]
-    fn a_peer_that_takes_one_message_and_hangs_up_each_time_is_not_redialled_without_a_pause() {
-        let mut backoff = exact();
-        let mut now = T0;
-        let mut waits = Vec::new();
-        for _ in 0..6 {
-            backoff.established(now);
-            backoff.progressed();
-            now += Duration::from_millis(1);
-            let wait = backoff.next(now, &mut Fixed(0));
-            waits.push(wait.as_millis());
-            now += wait;
-        }
-        assert_eq!(waits, [200; 6], "not at once, and never longer");
-        assert_eq!(millis(&mut backoff, now), 400, "now it does not come through at all");
-        backoff.established(now);
-        backoff.progressed();
-        assert_eq!(millis(&mut backoff, now + BackoffConfig::FIRST), 0, "this one lasted");
+        assert_eq!(millis(&mut backoff, T0), 0);
+        assert_eq!(millis(&mut backoff, T0), 200);
+        assert_eq!(millis(&mut backoff, T0), 400);
     }
 
     #[test]

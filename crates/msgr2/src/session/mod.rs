@@ -15,7 +15,6 @@
 mod config;
 mod event;
 pub(crate) mod handshake;
-mod redial;
 mod state;
 mod stream;
 
@@ -34,7 +33,6 @@ use outlast_session::{
     Backoff, Counters, Delivery, Inbox, Instant, LifetimeTimer, LossReason, MessageId, Outbox, ReceiptStatus,
     Revocation, Throttle, ThrottleLimits,
 };
-use redial::Redials;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
@@ -88,7 +86,6 @@ pub struct Session {
     unclaimed: usize,
     events: VecDeque<SessionEvent>,
     backoff: Backoff,
-    redials: Redials,
     lifetime: LifetimeTimer,
     intent: Intent,
     end: Option<EndReason>,
@@ -145,7 +142,6 @@ impl Session {
             unclaimed: 0,
             events: VecDeque::new(),
             backoff: Backoff::new(config.backoff),
-            redials: Redials::new(now),
             lifetime: LifetimeTimer::new(config.lifetime, now),
             intent: Intent::Open,
             end: None,
@@ -383,7 +379,6 @@ impl Session {
             return;
         }
         let pause = self.backoff.next(now, &mut self.rng);
-        let pause = self.redials.limit(pause, self.config.backoff.first, now);
         let next = if cause == ConnectionError::Wait {
             SessionState::Waiting { until: now + self.backoff.longest() }
         } else if self.config.policy.server || self.target.is_none() || self.may_stand_by() {
