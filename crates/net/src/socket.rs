@@ -16,7 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 /// no larger than what is sent into it, and bounded to the same size it is full most of the time, which costs up to
 /// half of the CPU in windows that close and open. Connections to other machines keep the system's own tuning
 /// altogether, because their buffers must hold what is under way.
-pub const LOCAL_SEND_BUFFER_BYTES: usize = 128 << 10;
+pub const LOCAL_SEND_BUFFER_BYTES: usize = 256 << 10;
 /// Within this machine there is no congestion, and what paces itself by the time that packets take (BBR) mistakes a
 /// busy processor for a slow line. Every Linux has this one and lets everybody use it.
 const LOCAL_CONGESTION_CONTROL: &[u8] = b"reno";
