@@ -33,6 +33,12 @@ fn main() -> ExitCode {
         None => ("", [].as_slice()),
     };
     let done = match name {
+        "test" | "sim" | "fuzz" | "capture"
+            if rest.iter().any(|option| option == "--help" || option == "-h") =>
+        {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
         "test" => test::test(rest),
         "sim" => tools::sim(rest),
         "bench" => tools::bench(rest),

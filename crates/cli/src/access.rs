@@ -8,7 +8,7 @@ use outlast::{
     Address, Auth, Builder, ConnectError, ConnectionError, EndReason, EntityName, EntityType, Fault,
     Lifetime, Messenger, Mode,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The port of `outlast serve`, unless another is said.
 pub(crate) const DEFAULT_PORT: u16 = 13300;
@@ -47,6 +47,13 @@ impl ClientAuthArgs {
             return Ok(Messenger::builder(name).auth(Auth::none()).modes([Mode::CRC]));
         }
         let path = file::client_path(self.keyring.as_deref())?;
+        if path != Path::new("-") && !path.exists() {
+            let message = format!("no keyring: {} does not exist", path.display());
+            return Err(Failure::failed(message).hint(
+                "a key of our own making would be of no use; the server's owner gives one out with\n\
+                 outlast keyring show SERVER.KEYRING NAME --keyring",
+            ));
+        }
         let keyring = file::read(&path)?;
         file::warn_if_open(&path);
         let (name, key) = file::choose(&keyring, &path, self.name.as_ref())?;

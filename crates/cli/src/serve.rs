@@ -98,7 +98,7 @@ pub(crate) async fn run(args: ServeArgs) -> Outcome {
 
     let mut bound = Vec::new();
     for address in listen {
-        bound.push(messenger.listen(address.clone()).await.context(format!("cannot listen on {address}"))?);
+        bound.push(messenger.listen(address.clone()).await.map_err(|e| Failure::failed(e.to_string()))?);
     }
     access.announce(&bound);
     let places: Vec<_> = bound.iter().map(ToString::to_string).collect();

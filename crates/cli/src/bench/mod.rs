@@ -210,7 +210,7 @@ async fn listen(args: &BenchArgs, address: &Address) -> Outcome {
         builder.auth(Auth::keyring(keyring)).modes([Mode::SECURE, Mode::CRC])
     };
     let messenger = builder.build().context("cannot start")?;
-    let bound = messenger.listen(address.clone()).await.context(format!("cannot listen on {address}"))?;
+    let bound = messenger.listen(address.clone()).await.map_err(|e| Failure::failed(e.to_string()))?;
     eprintln!("waiting for `outlast bench --connect` on {bound}; Ctrl-C ends it");
     tokio::select! {
         () = server::serve(messenger) => Ok(Exit::Done),

@@ -3,8 +3,12 @@
 use crate::access::DEFAULT_PORT;
 use outlast::Address;
 use std::ffi::{OsStr, OsString};
+use std::net::Ipv6Addr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
+
+/// An address has no more; what follows is a path.
+const IPV6_COLONS_MAX: usize = 8;
 
 /// One side of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +44,9 @@ pub(crate) fn parse(text: &OsStr) -> Result<Location, String> {
             Some(_) | None => return Ok(Location::Local(PathBuf::from(text))),
         }
     };
+    if bytes[0] != b'[' && begins_with_ipv6(bytes) {
+        return Err("write an IPv6 address in brackets: [IPV6]:PATH or [IPV6]:PORT:PATH".to_owned());
+    }
     let rest = &bytes[host_end + 1..];
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (address, path) = if digits > 0 && rest.get(digits) == Some(&b':') {
@@ -50,6 +57,13 @@ pub(crate) fn parse(text: &OsStr) -> Result<Location, String> {
     let address = str::from_utf8(address).map_err(|_| "the name of the host is not UTF-8")?;
     let address = Address::parse_with_port(address, DEFAULT_PORT).map_err(|e| e.to_string())?;
     Ok(Location::Remote(address, remote_path(path)))
+}
+
+/// Whether what stands before one of the colons is an IPv6 address, so that nobody means the host before the first.
+fn begins_with_ipv6(bytes: &[u8]) -> bool {
+    let colons = bytes.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(at, _)| at);
+    let heads = colons.filter_map(|at| str::from_utf8(&bytes[..at]).ok());
+    heads.take(IPV6_COLONS_MAX + 1).any(|head| head.parse::<Ipv6Addr>().is_ok())
 }
 
 fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
@@ -79,6 +93,16 @@ mod tests {
 
     fn both(address: &str, path: &str) -> (String, String) {
         (address.to_owned(), path.to_owned())
+    }
+
+    #[test]
+    fn an_ipv6_address_without_brackets_is_not_taken_for_a_host_and_a_path() {
+        for text in ["fe80::1:/x", "::1:", "::1:99:a", "2001:db8:0:1:2:3:4:5:a"] {
+            let error = parse(OsStr::new(text)).unwrap_err();
+            assert!(error.contains("in brackets"), "{text}: {error}");
+        }
+        assert_eq!(remote("[fe80::1]:/x"), both("[fe80::1]:13300", "x"));
+        assert_eq!(remote("host:::a"), both("host:13300", "::a"));
     }
 
     #[test]

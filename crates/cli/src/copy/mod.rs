@@ -192,7 +192,7 @@ pub(crate) async fn run(args: CopyArgs) -> Outcome {
     }
     if summary.failures.iter().any(|failure| failure.error.kind == FileErrorKind::NoSpace) {
         eprintln!(
-            "outlast: make room, and run the same command again: what has arrived is not sent a second time"
+            "outlast: make room, and run the same command again: files that have arrived whole are not sent a second time"
         );
     }
     if args.json {
@@ -342,7 +342,8 @@ impl Account {
             seconds: time.as_secs_f64(),
             sessions: sessions.count,
             interruptions: sessions.interruptions,
-            resumptions: sessions.counters.reconnects,
+            // A peer that had forgotten the session began a new one.
+            resumptions: sessions.counters.reconnects.saturating_sub(sessions.counters.resets),
             messages_replayed: sessions.counters.replayed,
             duplicates_dropped: sessions.counters.duplicates_dropped,
             failures: summary.failures.iter().map(ToString::to_string).collect(),

@@ -59,7 +59,7 @@ Examples:
     outlast demo --json
 
 Exit codes: 0 nothing was lost; 6 something was, or the session never had to be resumed;
-130 stopped by Ctrl-C. Temporary files are removed in any case.";
+130 stopped by Ctrl-C. Temporary files are removed in any case but with --keep.";
 
 /// See it work: copy a tree over a connection that is cut again and again
 #[derive(Debug, Args)]

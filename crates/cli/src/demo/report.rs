@@ -57,7 +57,7 @@ impl Verdict {
         let Now { copy, server, relay, .. } = now;
         let mut problems = plan.failures;
         if now.resumptions() == 0 {
-            problems.push("the session was never resumed, so nothing was put to the test".to_owned());
+            problems.push("the session was never resumed, so nothing was put to the test (more to copy, see --size, takes longer)".to_owned());
         } else if relay.cuts < plan.cuts_min {
             problems.push(format!(
                 "the connection was cut {} times, and {} were asked for",
