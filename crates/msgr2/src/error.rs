@@ -89,7 +89,7 @@ pub enum ConnectionError {
         found: u8,
     },
     /// The peer did not accept our credential or proof.
-    #[error("the peer refused {method}: error {result}")]
+    #[error("the peer refused {method}: {}", refusal(*.result))]
     AuthRefused {
         /// The method that was tried.
         method: AuthMethod,
@@ -212,6 +212,24 @@ pub enum ConnectionError {
     },
 }
 
+/// `EACCES`, Ceph's answer to whatever is wrong with a name, a key or a ticket.
+const ACCESS_ERRNO: i32 = -13;
+/// `EOPNOTSUPP`, Ceph's answer to a method or modes that it does not allow.
+const NOT_SUPPORTED_ERRNO: i32 = -95;
+
+/// What the number in a refusal means. The peer does not say which of the causes it was, so that nobody can try names.
+fn refusal(result: i32) -> String {
+    match result {
+        ACCESS_ERRNO => format!(
+            "it does not know the name, has another key for it or does not take the ticket (EACCES, error {result})"
+        ),
+        NOT_SUPPORTED_ERRNO => {
+            format!("it does not allow this method or connection mode (EOPNOTSUPP, error {result})")
+        }
+        _ => format!("error {result}"),
+    }
+}
+
 impl From<TranscriptOverflow> for ConnectionError {
     fn from(overflow: TranscriptOverflow) -> Self {
         Self::HandshakeTooLong { limit: overflow.limit }
@@ -331,4 +349,24 @@ pub enum EndReason {
     /// The peer came back as a new incarnation and the lossy session was replaced.
     #[error("replaced by a new session of the same peer")]
     Replaced,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_its_number_means() {
+        let said = |method, result| ConnectionError::AuthRefused { method, result }.to_string();
+        assert_eq!(
+            said(AuthMethod::CEPHX, -13),
+            "the peer refused cephx: it does not know the name, has another key for it or does not take the ticket \
+             (EACCES, error -13)"
+        );
+        assert_eq!(
+            said(AuthMethod::NONE, -95),
+            "the peer refused none: it does not allow this method or connection mode (EOPNOTSUPP, error -95)"
+        );
+        assert_eq!(said(AuthMethod::CEPHX, -1), "the peer refused cephx: error -1");
+    }
 }

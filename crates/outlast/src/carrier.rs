@@ -58,10 +58,10 @@ impl Carrier {
             let state = connection.state();
             match connection.refusal() {
                 Some(why) => {
-                    tracing::warn!(channel, address = %self.address, ?state, ?why, "refused a connection");
+                    tracing::warn!(channel, address = %self.address, %state, ?why, "refused a connection");
                 }
                 None => {
-                    tracing::debug!(channel, address = %self.address, ?state, reason = %end.error, "a connection ended");
+                    tracing::debug!(channel, address = %self.address, %state, reason = %end.error, "a connection ended");
                 }
             }
             return;
@@ -131,7 +131,7 @@ impl Carrier {
                 tracing::debug!(channel = channel.0, address = %self.address, %answer, "a newcomer was answered");
             }
             Decision::Refuse(reason) => {
-                let peer = name.map(|n| n.to_string());
+                let peer = name.as_ref().map(tracing::field::display);
                 tracing::warn!(channel = channel.0, address = %self.address, peer, %reason, "a newcomer was refused");
             }
         }

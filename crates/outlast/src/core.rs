@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tracing::field::display;
 
 /// Bytes that may wait to be written on a connection before senders wait too. What is ahead of the socket is only what
 /// keeps it busy: the messages are still in the cache when they are written, and can still be revoked. While there is
@@ -74,6 +75,10 @@ pub(crate) struct Locked {
     /// The name that the peer claims; proven if the session says so too.
     pub(crate) claimed: Option<EntityName>,
     pub(crate) address: Option<Address>,
+    /// Where the last attempt to connect went to.
+    pub(crate) dialled: Option<Address>,
+    /// Messages that the peer has forgotten together with the session.
+    lost_by_resets: u64,
     pub(crate) credential: Option<Credential>,
     /// The nonce of the address that is being dialled.
     pub(crate) dial_nonce: u32,
@@ -158,6 +163,8 @@ impl Core {
                 round_trip: None,
                 claimed: None,
                 address: None,
+                dialled: None,
+                lost_by_resets: 0,
                 credential,
                 dial_nonce: 0,
             }),
@@ -305,29 +312,39 @@ impl Core {
         let session = self.id.0;
         let state = locked.session.state();
         let channel = state.channel().map(|c| c.0);
-        let peer = locked.peer();
-        let address = crate::error::show(locked.address.as_ref());
+        let peer = locked.known_peer().map(display);
+        let (address, dialled) = (locked.address.as_ref(), locked.dialled.as_ref());
+        let address = if matches!(event, CoreEvent::AttemptFailed { .. }) {
+            dialled.or(address)
+        } else {
+            address.or(dialled)
+        }
+        .map(display);
         match event {
             CoreEvent::Connected => {
-                tracing::info!(session, channel, %peer, address, ?state, "session connected");
+                tracing::info!(session, channel, peer, address, %state, "session connected");
             }
             CoreEvent::Interrupted { cause, .. } => {
-                tracing::warn!(session, channel, %peer, address, ?state, %cause, "connection lost, the session goes on");
+                tracing::warn!(session, channel, peer, address, %state, %cause, "connection lost, the session goes on");
             }
             CoreEvent::AttemptFailed { cause } => {
-                tracing::warn!(session, channel, %peer, address, ?state, %cause, "cannot connect, will try again");
+                tracing::warn!(session, channel, peer, address, %state, %cause, "cannot connect, will try again");
             }
             CoreEvent::Resumed { replayed, away } => {
-                tracing::info!(session, channel, %peer, address, ?state, replayed, ?away, "session resumed");
+                tracing::info!(session, channel, peer, address, %state, replayed, ?away, "session resumed");
             }
             CoreEvent::Reset { lost } => {
-                tracing::warn!(session, channel, %peer, address, ?state, lost, "the peer has forgotten the session");
+                tracing::warn!(session, channel, peer, address, %state, lost, "the peer has forgotten the session");
             }
             CoreEvent::Ended(reason @ (EndReason::Closed | EndReason::PeerClosed)) => {
-                tracing::info!(session, channel, %peer, address, ?state, %reason, "session ended");
+                tracing::info!(session, channel, peer, address, %state, %reason, "session ended");
+            }
+            CoreEvent::Ended(EndReason::ClosedUndrained) if locked.lost_at_end() == 0 => {
+                tracing::info!(session, channel, peer, address, %state, "session given up, nothing was lost with it");
             }
             CoreEvent::Ended(reason) => {
-                tracing::error!(session, channel, %peer, address, ?state, %reason, "session ended");
+                let lost = locked.lost_at_end();
+                tracing::error!(session, channel, peer, address, %state, lost, %reason, "session ended");
             }
         }
     }
@@ -336,11 +353,23 @@ impl Core {
 impl Locked {
     /// The name that the peer has proven or claimed; before that its type and number, as far as they are known.
     pub(crate) fn peer(&self) -> EntityName {
+        self.known_peer()
+            .unwrap_or_else(|| EntityName::new(EntityType::Any, self.session.peer().number.to_string()))
+    }
+
+    /// As [`Locked::peer`], if anything is known of it.
+    fn known_peer(&self) -> Option<EntityName> {
         let peer = self.session.peer();
-        peer.name.clone().or_else(|| self.claimed.clone()).unwrap_or_else(|| {
-            let entity_type = EntityType::from_number(u32::from(peer.entity_type)).unwrap_or(EntityType::Any);
-            EntityName::new(entity_type, peer.number.to_string())
-        })
+        let numbered = || {
+            let entity_type = EntityType::from_number(u32::from(peer.entity_type))?;
+            Some(EntityName::new(entity_type, peer.number.to_string()))
+        };
+        peer.name.clone().or_else(|| self.claimed.clone()).or_else(numbered)
+    }
+
+    /// Messages that were lost with the session's end, those that went before with a reset not counted.
+    fn lost_at_end(&self) -> u64 {
+        self.session.counters().lost.saturating_sub(self.lost_by_resets)
     }
 
     /// Whether the session has had a connection.
@@ -369,7 +398,10 @@ impl Locked {
                 self.away_since = None;
                 SessionEvent::Resumed { replayed, away }
             }
-            CoreEvent::Reset { lost } => SessionEvent::Reset { lost },
+            CoreEvent::Reset { lost } => {
+                self.lost_by_resets += lost as u64;
+                SessionEvent::Reset { lost }
+            }
             CoreEvent::Ended(reason) => SessionEvent::Ended(reason),
         }
     }

@@ -1,7 +1,7 @@
 //! What can go wrong, one enum per operation.
 
 use outlast_msgr2::{ConnectionError, EndReason, Message};
-use outlast_net::{Address, BindError};
+use outlast_net::BindError;
 use outlast_session::LossReason;
 use std::time::Duration;
 
@@ -144,9 +144,4 @@ pub enum CallError {
 /// What `Address` did not answer, as a connection's error.
 pub(crate) fn unreachable(error: &outlast_net::ConnectError) -> ConnectionError {
     ConnectionError::Unreachable { reason: error.to_string() }
-}
-
-/// Shown in logs for a peer whose address is not known.
-pub(crate) fn show(address: Option<&Address>) -> String {
-    address.map_or_else(|| "?".to_owned(), ToString::to_string)
 }

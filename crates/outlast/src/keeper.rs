@@ -112,6 +112,7 @@ fn begin(core: &Arc<Core>, socket: Option<Socket>, address: Address, failure: Op
     let own = locked.credential.as_ref().map(|c| renewed(c, None, clock));
     let failure = if own.is_none() { Some(ConnectionError::NoCommonMethod) } else { failure };
     let credential = own.unwrap_or(Credential::None { name: core.inner.name.clone(), global_id: 0 });
+    locked.dialled = Some(address.clone());
     let nonce = locked.dial_nonce;
     let dialled = address.ip().map_or(EntityAddr::BLANK, |ip| EntityAddr::msgr2(ip, nonce));
     let target = core.targets.known_as.unwrap_or(dialled);

@@ -41,13 +41,16 @@ pub use send::{Sending, SendingMany};
 pub use session::Session;
 pub use stats::{Agreed, PeerInfo, Stats, Status};
 
-pub use outlast_cephx::keyring::Entry as KeyringEntry;
-pub use outlast_cephx::{EntityName, EntityType, Key, KeyType, Keyring};
+pub use outlast_cephx::keyring::{Entry as KeyringEntry, KeyringError, KeyringProblem};
+pub use outlast_cephx::server::Keys;
+pub use outlast_cephx::{EntityName, EntityNameError, EntityType, Key, KeyError, KeyType, Keyring, Tickets};
 pub use outlast_msgr2::compress::Algorithm;
 pub use outlast_msgr2::endpoint::{SESSIONS_MAX, SESSIONS_PER_NAME_MAX};
 pub use outlast_msgr2::message::priority;
-pub use outlast_msgr2::wire::{AuthMethod, ConnectionMode as Mode, EntityAddr};
-pub use outlast_msgr2::{ConnectionError, Credential, EndReason, Fault, Message, Policy, SessionId};
+pub use outlast_msgr2::wire::{AddrVec, AuthMethod, ConnectionMode as Mode, EntityAddr};
+pub use outlast_msgr2::{
+    ConnectionError, Credential, EndReason, FEATURES_CEPH, Fault, Message, Policy, SessionId,
+};
 pub use outlast_net::{Address, AddressError, BindError, Clock};
 pub use outlast_session::{
     AckPolicy, BackoffConfig, Counters, Jitter, Lifetime, LivenessConfig, LossReason, OutboxLimits,

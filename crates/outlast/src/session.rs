@@ -86,8 +86,8 @@ impl Session {
 
     /// Queues these messages in their order, once there is room for each, as [`Session::send`] does for one, and takes
     /// those that are queued off the list. What there is room for is queued together, which costs less for many small
-    /// ones. Returns the receipt of the last; within a class of priority messages are acknowledged in order, so it
-    /// speaks for the others of its class.
+    /// ones. Returns the receipt of the last, or None if the list was empty; within a class of priority messages are
+    /// acknowledged in order, so it speaks for the others of its class.
     ///
     /// Cancel-safe: what is still on the list when the future is dropped has not been queued, and all else has.
     ///

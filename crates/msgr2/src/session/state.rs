@@ -2,6 +2,7 @@
 
 use crate::ids::ChannelId;
 use outlast_session::Instant;
+use std::fmt;
 
 /// Where a session stands.
 ///
@@ -78,6 +79,19 @@ impl SessionState {
         }
     }
 
+    /// Its name alone, for logs: deadlines count from an epoch that tells a reader nothing.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pausing { .. } => "Pausing",
+            Self::Connecting { .. } => "Connecting",
+            Self::Ready { .. } => "Ready",
+            Self::Standby => "Standby",
+            Self::Waiting { .. } => "Waiting",
+            Self::Closed => "Closed",
+        }
+    }
+
     /// The connection bound to the session, if any.
     #[must_use]
     pub const fn channel(self) -> Option<ChannelId> {
@@ -97,6 +111,12 @@ impl SessionState {
     }
 }
 
+impl fmt::Display for SessionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,25 +130,14 @@ mod tests {
         SessionState::Closed,
     ];
 
-    fn name(state: SessionState) -> &'static str {
-        match state {
-            SessionState::Pausing { .. } => "Pausing",
-            SessionState::Connecting { .. } => "Connecting",
-            SessionState::Ready { .. } => "Ready",
-            SessionState::Standby => "Standby",
-            SessionState::Waiting { .. } => "Waiting",
-            SessionState::Closed => "Closed",
-        }
-    }
-
     /// The whole table, written out: a change of the machine is a change of this text.
     #[test]
     fn the_table_is_the_diagram() {
         let mut text = String::new();
         for state in ALL {
-            text += &format!("{}:", name(state));
+            text += &format!("{}:", state.name());
             for next in ALL.into_iter().filter(|n| state.may_become(*n)) {
-                text += &format!(" {}", name(next));
+                text += &format!(" {}", next.name());
             }
             text += "\n";
         }
@@ -145,7 +154,8 @@ mod tests {
 
     #[test]
     fn only_connecting_and_ready_have_a_channel() {
-        let with: Vec<_> = ALL.into_iter().filter(|s| s.channel().is_some()).map(name).collect();
+        let with: Vec<_> =
+            ALL.into_iter().filter(|s| s.channel().is_some()).map(SessionState::name).collect();
         assert_eq!(with, ["Connecting", "Ready"]);
     }
 }

@@ -155,7 +155,9 @@ impl Session {
         CallQueue::new(self.clone())
     }
 
-    /// Sends the reply to a request that [`Session::recv`] brought: it gets the request's transaction id.
+    /// Sends the reply to a request that [`Session::recv`] brought: it gets the request's transaction id, by which the
+    /// peer's [`Session::call`] knows it. Where nobody waits for that id, because the request was sent and not called,
+    /// the reply arrives as any message, by the peer's [`Session::recv`].
     ///
     /// # Errors
     /// As [`Session::send`].
