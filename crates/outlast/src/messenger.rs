@@ -148,6 +148,30 @@ impl Table {
 ///
 /// Dropping the last handle stops listening; sessions live on as long as their own handles.
 ///
+/// ```
+/// # use outlast::{Auth, ConnectOptions, Keyring, KeyringEntry, Messenger, generate_key};
+/// # use std::time::Duration;
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let key = generate_key()?;
+/// # let mut keyring = Keyring::new();
+/// # keyring.insert("client.copy".parse()?, KeyringEntry::new(key.clone()));
+/// let server = Messenger::builder("mon.1".parse()?).auth(Auth::keyring(keyring)).build()?;
+/// let address = server.listen("127.0.0.1:0".parse()?).await?;
+///
+/// let client = Messenger::builder("client.copy".parse()?).auth(Auth::key(key)).build()?;
+/// let options = ConnectOptions::lossless().connect_within(Duration::from_secs(5));
+/// let session = client.connect(&[address], options).await?; // several addresses are tried in turn
+/// let accepted = server.accept().await.ok_or("the server is shut down")?;
+/// assert_eq!(accepted.peer().to_string(), "client.copy");
+///
+/// client.shutdown(Duration::from_secs(10)).await; // closes its sessions in order
+/// server.shutdown(Duration::from_secs(10)).await;
+/// # assert!(session.end().is_some() && accepted.end().is_some());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// For speed, use sessions from tasks that were spawned: they are served faster than the future that `block_on` (and so
 /// `#[tokio::main]`) runs itself, of which each wake-up costs a system call.
 #[derive(Clone)]

@@ -76,6 +76,26 @@ impl Session {
     /// Queues a message, once there is room for it; those who wait are served in turn. From then on it is the
     /// session's: it is sent, and sent again over every new connection until the peer has acknowledged it.
     ///
+    /// ```
+    /// # use outlast::{Auth, ConnectOptions, Message, Messenger};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Messenger::builder("mon.1".parse()?).auth(Auth::none()).build()?;
+    /// # let address = server.listen("127.0.0.1:0".parse()?).await?;
+    /// # let client = Messenger::builder("client.copy".parse()?).auth(Auth::none()).build()?;
+    /// # let session = client.connect(&[address], ConnectOptions::lossless()).await?;
+    /// # let accepted = server.accept().await.ok_or("shut down")?;
+    /// let receipt = session.send(Message::new(1).data("one")).await?; // it is queued
+    /// let arrived = accepted.recv().await.ok_or("the session is over")?;
+    /// assert_eq!(arrived.data, "one");
+    /// receipt.await?; // the peer has acknowledged it
+    /// // Who does not care drops the receipt; the message is sent all the same.
+    /// drop(session.send(Message::new(1).data("two")).await?);
+    /// # assert_eq!(accepted.recv().await.ok_or("the session is over")?.data, "two");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// Cancel-safe: a future dropped before it is ready has not queued the message, which is dropped with it.
     ///
     /// # Errors
@@ -88,6 +108,27 @@ impl Session {
     /// those that are queued off the list. What there is room for is queued together, which costs less for many small
     /// ones. Returns the receipt of the last, or None if the list was empty; within a class of priority messages are
     /// acknowledged in order, so it speaks for the others of its class.
+    ///
+    /// ```
+    /// # use std::collections::VecDeque;
+    /// # use outlast::{Auth, ConnectOptions, Message, Messenger};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Messenger::builder("mon.1".parse()?).auth(Auth::none()).build()?;
+    /// # let address = server.listen("127.0.0.1:0".parse()?).await?;
+    /// # let client = Messenger::builder("client.copy".parse()?).auth(Auth::none()).build()?;
+    /// # let session = client.connect(&[address], ConnectOptions::lossless()).await?;
+    /// # let accepted = server.accept().await.ok_or("shut down")?;
+    /// let mut messages: VecDeque<_> = (0..100).map(|number: u8| Message::new(1).data(vec![number])).collect();
+    /// let last = session.send_many(&mut messages).await?;
+    /// assert!(messages.is_empty());
+    /// if let Some(receipt) = last {
+    ///     receipt.await?; // the peer has all hundred
+    /// }
+    /// # assert_eq!(accepted.recv().await.ok_or("the session is over")?.data[..], [0]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// Cancel-safe: what is still on the list when the future is dropped has not been queued, and all else has.
     ///
@@ -139,7 +180,71 @@ impl Session {
 
     // ------------------------------------------------------------------ the session as a whole
 
-    /// What happens to the session, from the oldest event that is remembered.
+    /// What happens to the session, from the oldest event that is remembered. Nobody has to look: the session mends
+    /// itself. What each event asks of a program:
+    ///
+    /// ```
+    /// # use outlast::{Auth, ConnectOptions, Message, Messenger, SessionEvent};
+    /// # use tokio::net::{TcpListener, TcpStream};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Messenger::builder("mon.1".parse()?).auth(Auth::none()).build()?;
+    /// # let address = server.listen("127.0.0.1:0".parse()?).await?;
+    /// # // The way to it, which can be cut.
+    /// # let relay = TcpListener::bind("127.0.0.1:0").await?;
+    /// # let way = relay.local_addr()?.to_string().parse()?;
+    /// # let target = address.to_string();
+    /// # let (cut, is_cut) = tokio::sync::oneshot::channel::<()>();
+    /// # tokio::spawn(async move {
+    /// #     let mut is_cut = Some(is_cut);
+    /// #     while let Ok((mut near, _)) = relay.accept().await {
+    /// #         let mut far = TcpStream::connect(&target).await.expect("the server listens");
+    /// #         let cut = is_cut.take();
+    /// #         tokio::spawn(async move {
+    /// #             let cut = async { match cut { Some(cut) => drop(cut.await), None => std::future::pending().await } };
+    /// #             tokio::select! {
+    /// #                 _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+    /// #                 () = cut => {}
+    /// #             }
+    /// #         });
+    /// #     }
+    /// # });
+    /// # let client = Messenger::builder("client.copy".parse()?).auth(Auth::none()).build()?;
+    /// # let session = client.connect(&[way], ConnectOptions::lossless()).await?;
+    /// # let accepted = server.accept().await.ok_or("shut down")?;
+    /// let mut events = session.events();
+    /// let watching = tokio::spawn(async move {
+    ///     # let mut seen = Vec::new();
+    ///     while let Some(event) = events.next().await {
+    ///         # seen.push(event.clone());
+    ///         match event {
+    ///             SessionEvent::Connected => println!("connected"),
+    ///             // Nothing to do: what is sent meanwhile waits in the queue.
+    ///             SessionEvent::Interrupted { cause } => println!("interrupted: {cause}"),
+    ///             SessionEvent::AttemptFailed { cause } => println!("not yet: {cause}"),
+    ///             // Nothing to do either: nothing is lost, and nothing comes twice.
+    ///             SessionEvent::Resumed { replayed, away } => println!("{replayed} sent again after {away:?}"),
+    ///             // The peer has restarted and knows nothing any more. What it has to know (who we are, which files
+    ///             // are open) has to be told again, and so has what was lost: receipts and calls say what.
+    ///             SessionEvent::Reset { lost } => println!("the peer begins anew, {lost} messages are lost"),
+    ///             // Over for good: whoever wants to go on opens another session.
+    ///             SessionEvent::Ended(reason) => println!("ended: {reason}"),
+    ///             other => println!("{other:?}"), // events were missed, or are of a later version
+    ///         }
+    ///     }
+    ///     # seen
+    /// });
+    /// # drop(cut);
+    /// # drop(session.send(Message::new(1)).await?);
+    /// # accepted.recv().await.ok_or("the session is over")?;
+    /// # session.close().await;
+    /// # let seen = watching.await?;
+    /// # assert!(seen.iter().any(|event| matches!(event, SessionEvent::Interrupted { .. })), "{seen:?}");
+    /// # assert!(seen.iter().any(|event| matches!(event, SessionEvent::Resumed { .. })), "{seen:?}");
+    /// # assert!(matches!(seen.last(), Some(SessionEvent::Ended(_))), "{seen:?}");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn events(&self) -> Events {
         Events::new(Arc::clone(&self.core))
@@ -203,6 +308,27 @@ impl Session {
     ///
     /// As long as there is a handle, what comes in is kept for it. If more has come than the session may hold, the
     /// acknowledgements behind it are not read before somebody receives.
+    ///
+    /// ```
+    /// # use outlast::{Auth, ConnectOptions, EndReason, Message, Messenger};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Messenger::builder("mon.1".parse()?).auth(Auth::none()).build()?;
+    /// # let address = server.listen("127.0.0.1:0".parse()?).await?;
+    /// # let client = Messenger::builder("client.copy".parse()?).auth(Auth::none()).build()?;
+    /// # let session = client.connect(&[address], ConnectOptions::lossless()).await?;
+    /// # let accepted = server.accept().await.ok_or("shut down")?;
+    /// let receipt = session.send(Message::new(1).data("the last word")).await?;
+    /// assert_eq!(session.close().await, EndReason::Closed); // nothing was lost
+    /// assert_eq!(receipt.outcome(), Some(Ok(())));
+    ///
+    /// // The peer takes what came, and is told that this was all.
+    /// assert_eq!(accepted.recv().await.ok_or("too early")?.data, "the last word");
+    /// assert!(accepted.recv().await.is_none());
+    /// assert_eq!(accepted.end(), Some(EndReason::PeerClosed));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// Dropping the future does not stop the closing.
     pub async fn close(&self) -> EndReason {

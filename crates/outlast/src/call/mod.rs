@@ -128,6 +128,33 @@ impl Session {
     /// A request with transaction id 0 gets one that is unique. Replies do not come by [`Session::recv`] and do not
     /// wait for it.
     ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use outlast::{Auth, ConnectOptions, Message, Messenger};
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = Messenger::builder("mon.1".parse()?).auth(Auth::none()).build()?;
+    /// # let address = server.listen("127.0.0.1:0".parse()?).await?;
+    /// # let client = Messenger::builder("client.copy".parse()?).auth(Auth::none()).build()?;
+    /// # let session = client.connect(&[address], ConnectOptions::lossless()).await?;
+    /// # let accepted = server.accept().await.ok_or("shut down")?;
+    /// let answering = tokio::spawn(async move {
+    ///     while let Some(request) = accepted.recv().await {
+    ///         let length = request.data.len().to_string();
+    ///         accepted.reply(&request, Message::new(2).data(length)).await?;
+    ///     }
+    ///     Ok::<_, outlast::SendError>(())
+    /// });
+    ///
+    /// let call = session.call(Message::new(1).data("how long is this?"));
+    /// let reply = tokio::time::timeout(Duration::from_secs(60), call).await??;
+    /// assert_eq!(reply.data, "17");
+    /// # session.close().await;
+    /// # answering.await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// Cancel-safe: dropping the future takes the request back if it can still be taken back, and drops its reply if
     /// one comes.
     ///

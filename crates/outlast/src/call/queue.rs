@@ -21,20 +21,37 @@ use tokio::task::coop;
 /// Dropping it gives up what is under way, as dropping the future of [`Session::call`] does. It counts as a handle of
 /// the session.
 ///
-/// ```no_run
-/// # async fn example(session: outlast::Session) -> Result<(), Box<dyn std::error::Error>> {
-/// # let blocks = 0..100_u16;
+/// ```
+/// # use outlast::{Auth, ConnectOptions, Message, Messenger};
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Messenger::builder("mon.1".parse()?).auth(Auth::none()).build()?;
+/// # let address = server.listen("127.0.0.1:0".parse()?).await?;
+/// # let client = Messenger::builder("client.copy".parse()?).auth(Auth::none()).build()?;
+/// # let session = client.connect(&[address], ConnectOptions::lossless()).await?;
+/// # let accepted = server.accept().await.ok_or("shut down")?;
+/// # let answering = tokio::spawn(async move {
+/// #     while let Some(request) = accepted.recv().await {
+/// #         accepted.reply(&request, Message::new(2).data(vec![0; 512])).await?;
+/// #     }
+/// #     Ok::<_, outlast::SendError>(())
+/// # });
+/// let mut bytes = 0;
 /// let mut calls = session.call_queue();
-/// for block in blocks {
+/// for block in 0..100 {
 ///     if calls.len() == 32 {
-///         let (_, reply) = calls.next().await.expect("32 are under way");
-///         println!("{} bytes", reply?.data.len());
+///         let (_, reply) = calls.next().await.ok_or("32 are under way")?;
+///         bytes += reply?.data.len();
 ///     }
-///     calls.submit(outlast::Message::new(block)).await?;
+///     calls.submit(Message::new(block)).await?;
 /// }
 /// while let Some((_, reply)) = calls.next().await {
-///     println!("{} bytes", reply?.data.len());
+///     bytes += reply?.data.len();
 /// }
+/// assert_eq!(bytes, 100 * 512);
+/// # drop(calls);
+/// # session.close().await;
+/// # answering.await??;
 /// # Ok(())
 /// # }
 /// ```
