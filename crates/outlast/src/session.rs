@@ -23,7 +23,8 @@ use tokio::runtime::Handle;
 /// future can be dropped at any time.
 ///
 /// Dropping the last handle closes the session as [`Session::close`] does, in the background; what was not received by
-/// then, and what still comes, is dropped. Receipts and events do not count.
+/// then, and what still comes, is dropped. Receipts and events do not count. A program that exits awaits
+/// [`Session::close`] or [`crate::Messenger::shutdown`] before: what is done in the background ends with it.
 #[derive(Debug)]
 pub struct Session {
     core: Arc<Core>,
