@@ -67,7 +67,7 @@ impl Carrier {
             return;
         };
         tracing::debug!(session = core.id.0, channel, address = %self.address, reason = %end.error, "connection ended");
-        core.note_silence(connection.id(), true);
+        core.detach(connection.id());
         core.change(|locked, now| locked.session.connection_lost(connection.id(), cause(end), now));
     }
 
@@ -189,7 +189,7 @@ impl Host<Connection> for Carrier {
     fn finished(&mut self, connection: &mut Connection) -> Option<ConnectionError> {
         let end = connection.poll_end().cloned();
         if let (Some(core), Some(_)) = (&self.core, &end) {
-            core.note_silence(connection.id(), false);
+            core.detach(connection.id());
         }
         end
     }

@@ -95,8 +95,6 @@ pub(crate) struct Line {
     paused: bool,
     /// Bytes that the connection has taken and not written, when it last met the session.
     unwritten: usize,
-    /// It has come to its orderly end, and everything is written.
-    said_all: bool,
 }
 
 impl Line {
@@ -114,7 +112,6 @@ impl Line {
             // Whoever carried it before finds out that it does not any more.
             wakes.extend(self.waker.take());
             self.channel = Some(channel);
-            self.said_all = false;
         }
         match &mut self.waker {
             Some(known) => known.clone_from(waker),
@@ -125,7 +122,7 @@ impl Line {
 
     /// Whether nothing of the session is still to be written.
     pub(crate) fn is_silent(&self) -> bool {
-        self.channel.is_none() || self.said_all
+        self.channel.is_none()
     }
 }
 
@@ -238,17 +235,13 @@ impl Core {
     }
 
     /// The connection has written its last word, or is lost: nothing more of the session leaves by it.
-    pub(crate) fn note_silence(&self, channel: ChannelId, lost: bool) {
+    pub(crate) fn detach(&self, channel: ChannelId) {
         let mut wakes = Vec::new();
         let mut locked = self.lock();
         if locked.line.channel != Some(channel) {
             return;
         }
-        if lost {
-            locked.line = Line::default();
-        } else {
-            locked.line.said_all = true;
-        }
+        locked.line = Line::default();
         locked.watchers.take_all(&mut wakes);
         drop(locked);
         wake(&mut wakes);

@@ -46,6 +46,22 @@ pub(crate) fn try_queue(core: &Core, message: Message) -> Result<MessageId, TryS
     })
 }
 
+/// Goes on under the lock if there is room and it is this sender's turn; else the sender waits, and is woken.
+pub(crate) fn when_room<'a>(
+    mut guard: MutexGuard<'a, Locked>,
+    place: &mut Option<Place>,
+    cost: usize,
+    cx: &Context<'_>,
+) -> Option<MutexGuard<'a, Locked>> {
+    if !guard.must_wait(*place, cost) {
+        return Some(guard);
+    }
+    let ring = guard.wait_for_room(place, cost, cx.waker());
+    drop(guard);
+    ring.into_iter().for_each(Waker::wake);
+    None
+}
+
 /// Queues a message for which there is room, and wakes whoever has to know. `noted` is told its number under the same
 /// lock.
 pub(crate) fn queue(
@@ -91,14 +107,7 @@ impl Future for Sending<'_> {
             ready!(coop::poll_proceed(cx)).made_progress();
         }
         let Some(cost) = this.message.as_ref().map(Payload::cost) else { return Poll::Pending };
-        let mut guard = core.lock();
-        let locked = &mut *guard;
-        if locked.must_wait(this.place, cost) {
-            let ring = locked.wait_for_room(&mut this.place, cost, cx.waker());
-            drop(guard);
-            ring.into_iter().for_each(Waker::wake);
-            return Poll::Pending;
-        }
+        let Some(guard) = when_room(core.lock(), &mut this.place, cost, cx) else { return Poll::Pending };
         let Some(message) = this.message.take() else { return Poll::Pending };
         let queued = queue(core, guard, message, &mut this.place, |_, _| {});
         Poll::Ready(queued.map(|id| Receipt::new(Arc::clone(core), id)))

@@ -131,6 +131,8 @@ impl Session {
     /// # }
     /// ```
     ///
+    /// No other sender's message comes between them, so others wait for as long as this list does.
+    ///
     /// Cancel-safe: what is still on the list when the future is dropped has not been queued, and all else has.
     ///
     /// # Errors

@@ -87,6 +87,8 @@ impl RoomQueue {
             && let Some(known) = self.waiting.iter_mut().find(|s| s.place == place)
         {
             known.waker.clone_from(waker);
+            // Who sends many keeps its place, and waits for another message each time.
+            known.cost = cost;
             known.woken = false;
             return;
         }
@@ -124,5 +126,23 @@ impl RoomQueue {
 pub(crate) fn wake(wakes: &mut Vec<Waker>) {
     for waker in wakes.drain(..) {
         waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_that_goes_on_with_another_message_is_measured_by_that_one() {
+        let mut room = RoomQueue::default();
+        let mut place = None;
+        room.enter(&mut place, 1 << 20, Waker::noop());
+        assert_eq!(room.first_cost(), Some(1 << 20));
+        room.wake_first(&mut Vec::new());
+        assert_eq!(room.first_cost(), None, "woken once");
+        room.enter(&mut place, 64, Waker::noop());
+        assert_eq!(room.first_cost(), Some(64));
+        assert!(room.is_first(place) && !room.is_first(None), "in its old place");
     }
 }

@@ -8,7 +8,7 @@ pub(crate) use table::Calls;
 
 use crate::core::{Core, Locked};
 use crate::error::CallError;
-use crate::send::{SENDS_PER_TURN, Sending, queue};
+use crate::send::{SENDS_PER_TURN, Sending, queue, when_room};
 use crate::session::Session;
 use crate::wait::{Place, wake};
 use bytes::BytesMut;
@@ -17,7 +17,7 @@ use outlast_session::Payload;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::MutexGuard;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use table::Ticket;
 use tokio::task::coop;
 
@@ -48,21 +48,15 @@ impl<'a> Calling<'a> {
         }
         let mut guard = core.lock();
         let Some(request) = &mut self.request else { return Poll::Pending };
-        let locked = &mut *guard;
         let ticket = match self.ticket {
             Some(ticket) => ticket,
-            None => *self.ticket.insert(locked.calls.open(request.tid)?),
+            None => *self.ticket.insert(guard.calls.open(request.tid)?),
         };
         request.tid = ticket.tid;
         if let Some(buffer) = self.buffer.take() {
             core.landing.put(ticket.tid, buffer);
         }
-        if locked.must_wait(self.place, request.cost()) {
-            let ring = locked.wait_for_room(&mut self.place, request.cost(), cx.waker());
-            drop(guard);
-            ring.into_iter().for_each(Waker::wake);
-            return Poll::Pending;
-        }
+        let Some(guard) = when_room(guard, &mut self.place, request.cost(), cx) else { return Poll::Pending };
         let Some(request) = self.request.take() else { return Poll::Pending };
         let queued = queue(core, guard, request, &mut self.place, |locked, id| {
             locked.calls.note_sent(ticket, id, cx.waker());

@@ -3,7 +3,7 @@
 use super::leave;
 use super::table::{Ended, QueuePlace, Ticket};
 use crate::error::CallError;
-use crate::send::{SENDS_PER_TURN, queue};
+use crate::send::{SENDS_PER_TURN, queue, when_room};
 use crate::session::Session;
 use crate::wait::Place;
 use outlast_msgr2::Message;
@@ -11,7 +11,7 @@ use outlast_session::Payload;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use tokio::task::coop;
 
 /// Calls that one task has under way together: requests go in, and their ends come out in the order in which they
@@ -163,18 +163,12 @@ impl Future for Submitting<'_> {
         }
         let Some(request) = &mut this.request else { return Poll::Pending };
         let mut guard = core.lock();
-        let locked = &mut *guard;
         let ticket = match this.ticket {
             Some(ticket) => ticket,
-            None => *this.ticket.insert(locked.calls.open(request.tid)?),
+            None => *this.ticket.insert(guard.calls.open(request.tid)?),
         };
         request.tid = ticket.tid;
-        if locked.must_wait(this.room, request.cost()) {
-            let ring = locked.wait_for_room(&mut this.room, request.cost(), cx.waker());
-            drop(guard);
-            ring.into_iter().for_each(Waker::wake);
-            return Poll::Pending;
-        }
+        let Some(guard) = when_room(guard, &mut this.room, request.cost(), cx) else { return Poll::Pending };
         let Some(request) = this.request.take() else { return Poll::Pending };
         let place = this.calls.place;
         queue(core, guard, request, &mut this.room, |locked, id| {
