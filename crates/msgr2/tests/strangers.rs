@@ -72,6 +72,15 @@ fn refused_request(len: usize) -> AuthRequest {
     AuthRequest { method: AuthMethod::CEPHX, preferred_modes: vec![ConnectionMode::CRC], payload }
 }
 
+/// All that the method none asks for.
+fn authenticate(encoder: &mut FrameEncoder, out: &mut OutBuf) {
+    let payload = none::service_request(&EntityName::new(EntityType::Client, "a"), 0);
+    let request =
+        AuthRequest { method: AuthMethod::NONE, preferred_modes: vec![ConnectionMode::CRC], payload };
+    encoder.encode_payload(&request, out).expect("short");
+    encoder.encode_payload(&AuthSignature { digest: [0; 32] }, out).expect("short");
+}
+
 #[test]
 fn a_stranger_may_announce_no_control_frame_beyond_8_kib() {
     let (mut connection, mut encoder, mut out) = greeted();
@@ -100,11 +109,7 @@ fn a_stranger_that_says_more_than_the_transcript_keeps_is_sent_away_at_once() {
 #[test]
 fn a_decision_that_comes_after_the_handshakes_time_revives_nothing_and_names_the_session_that_is_without() {
     let (mut connection, mut encoder, mut out) = greeted();
-    let payload = none::service_request(&EntityName::new(EntityType::Client, "a"), 0);
-    let request =
-        AuthRequest { method: AuthMethod::NONE, preferred_modes: vec![ConnectionMode::CRC], payload };
-    encoder.encode_payload(&request, &mut out).unwrap();
-    encoder.encode_payload(&AuthSignature { digest: [0; 32] }, &mut out).unwrap();
+    authenticate(&mut encoder, &mut out);
     let addresses = AddrVec::from("v2:10.0.0.1:6800/7".parse::<EntityAddr>().unwrap());
     let ident = ClientIdent {
         addresses: addresses.clone(),
@@ -145,11 +150,7 @@ fn a_decision_that_comes_after_the_handshakes_time_revives_nothing_and_names_the
 #[test]
 fn a_message_that_is_announced_before_there_is_a_session_is_refused_by_its_preamble() {
     let (mut connection, mut encoder, mut out) = greeted();
-    let payload = none::service_request(&EntityName::new(EntityType::Client, "a"), 0);
-    let request =
-        AuthRequest { method: AuthMethod::NONE, preferred_modes: vec![ConnectionMode::CRC], payload };
-    encoder.encode_payload(&request, &mut out).unwrap();
-    encoder.encode_payload(&AuthSignature { digest: [0; 32] }, &mut out).unwrap();
+    authenticate(&mut encoder, &mut out);
     say(&mut connection, &mut out, usize::MAX).unwrap();
     assert_eq!(connection.state(), State::SessionAccepting);
 

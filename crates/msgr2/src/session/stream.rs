@@ -44,20 +44,14 @@ impl Session {
         arrived: &mut VecDeque<Received>,
         now: Instant,
     ) -> Result<(), ConnectionError> {
-        let mut judged = 0;
         let mut result = Ok(());
-        while let Some(received) = arrived.get(judged) {
-            match self.judge(received.seq, received.message.payload_len(), now) {
-                Ok(true) => judged += 1,
-                Ok(false) => {
-                    arrived.remove(judged);
-                }
-                Err(error) => {
-                    arrived.truncate(judged);
+        arrived.retain(|received| {
+            result.is_ok()
+                && self.judge(received.seq, received.message.payload_len(), now).unwrap_or_else(|error| {
                     result = Err(error);
-                }
-            }
-        }
+                    false
+                })
+        });
         // Most often the application has taken everything: then nothing has to be moved.
         if self.inbound.is_empty() {
             std::mem::swap(&mut self.inbound, arrived);
