@@ -1,0 +1,89 @@
+//! One lockspace on one node: its resources and locks, its part of the directory, and its recovery.
+
+mod api;
+mod errno;
+mod hash;
+mod limits;
+mod members;
+mod ops;
+mod recovery;
+mod table;
+
+use std::collections::VecDeque;
+
+use outlast_dlm::wire::{Inner, NodeId};
+use outlast_session::Instant;
+
+pub use api::{
+    Config, Event, LockRequest, LockView, MachineFault, Member, Outcome, ResourceView, StartError, Statistics,
+    Transmit, UserError,
+};
+pub use hash::name_hash;
+
+use members::Members;
+use ops::Deferred;
+use recovery::Recovery;
+use table::Table;
+
+/// One lockspace on one node.
+#[derive(Debug)]
+pub struct Machine {
+    pub(crate) config: Config,
+    pub(crate) table: Table,
+    pub(crate) members: Members,
+    pub(crate) recovery: Recovery,
+    /// What users asked for while locking stands still, in order.
+    pub(crate) deferred: VecDeque<Deferred>,
+    pub(crate) transmits: VecDeque<Transmit>,
+    pub(crate) events: VecDeque<Event>,
+    pub(crate) statistics: Statistics,
+}
+
+impl Machine {
+    /// A lockspace that is not joined yet: what users ask for waits until [`Machine::handle_start`] and the recovery
+    /// after it.
+    pub fn new(config: Config) -> Self {
+        Self {
+            table: Table::new(),
+            members: Members::new(),
+            recovery: Recovery::new(),
+            deferred: VecDeque::new(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            statistics: Statistics::default(),
+            config,
+        }
+    }
+
+    /// This node.
+    pub const fn node(&self) -> NodeId {
+        self.config.node
+    }
+
+    /// The next message to send. To one node they must be sent in the order in which they come out.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next thing that happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// What happened here so far.
+    pub const fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    pub(crate) fn send(&mut self, to: NodeId, inner: Inner) {
+        self.transmits.push_back(Transmit { to, inner, numbered: true });
+    }
+}
+
+/// When the next of two things is due.
+pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}
