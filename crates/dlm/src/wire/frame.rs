@@ -139,7 +139,8 @@ impl Inner {
         }
     }
 
-    fn encode(&self, version: Version, sender: NodeId, out: &mut Vec<u8>) {
+    /// Appends it with its own header.
+    pub(crate) fn encode(&self, version: Version, sender: NodeId, out: &mut Vec<u8>) {
         let header = Header {
             version,
             scope: self.lockspace().map_or(0, |lockspace| lockspace.0),
@@ -183,7 +184,9 @@ impl Frame {
         match &self.body {
             Body::Bare(inner) => inner.encode(self.version, self.sender, out),
             Body::Numbered { number, options, inner } => {
-                encode_numbered(self.version, self.sender, *number, options, inner, out);
+                let (command, len) = (inner.command(), inner.len());
+                Self::encode_envelope(self.version, self.sender, *number, options, command, len, out);
+                inner.encode(self.version, self.sender, out);
             }
             Body::Ack { expected } => {
                 let header = Header {
@@ -197,30 +200,30 @@ impl Frame {
             }
         }
     }
-}
 
-/// Appends an envelope with its content.
-pub(crate) fn encode_numbered(
-    version: Version,
-    sender: NodeId,
-    number: u32,
-    options: &Options,
-    inner: &Inner,
-    out: &mut Vec<u8>,
-) {
-    let header = Header {
-        version,
-        scope: number,
-        sender,
-        length: (OPTS_BYTES + options.0.len() + inner.len()) as u16,
-        command: Command::Opts,
-    };
-    header.encode(out);
-    out.extend_from_slice(&[inner.command() as u8, 0]);
-    out.extend_from_slice(&(options.0.len() as u16).to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&options.0);
-    inner.encode(version, sender, out);
+    /// Appends the envelope of what has this command and length.
+    pub(crate) fn encode_envelope(
+        version: Version,
+        sender: NodeId,
+        number: u32,
+        options: &Options,
+        command: Command,
+        inner_len: usize,
+        out: &mut Vec<u8>,
+    ) {
+        let header = Header {
+            version,
+            scope: number,
+            sender,
+            length: (OPTS_BYTES + options.0.len() + inner_len) as u16,
+            command: Command::Opts,
+        };
+        header.encode(out);
+        out.extend_from_slice(&[command as u8, 0]);
+        out.extend_from_slice(&(options.0.len() as u16).to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&options.0);
+    }
 }
 
 fn decode_envelope(outer: &Header, mut reader: Reader<'_>) -> Result<Body, DecodeError> {
