@@ -176,7 +176,7 @@ impl Pair {
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {
-        self.now = self.now + time;
+        self.now += time;
         for link in 0..self.links.len() {
             for end in 0..2 {
                 if let Some(link) = self.links.get_mut(link) {
