@@ -80,6 +80,14 @@ pub enum ConnectionError {
         /// Of this end.
         state: State,
     },
+    /// What a frame says cannot be.
+    #[error("node {peer}: {reason}")]
+    Content {
+        /// Who sent it.
+        peer: NodeId,
+        /// What is wrong.
+        reason: String,
+    },
     /// The peer closed the connection, or the line is dead.
     #[error("the connection to node {peer} was lost")]
     Lost {
@@ -109,7 +117,8 @@ impl ConnectionError {
             | Self::Unnumbered { .. }
             | Self::Ack { .. }
             | Self::Number { .. }
-            | Self::AfterFin { .. } => Fault::Peer,
+            | Self::AfterFin { .. }
+            | Self::Content { .. } => Fault::Peer,
             Self::Missing { .. } | Self::Lost { .. } | Self::Superseded { .. } | Self::Ended { .. } => {
                 Fault::Environment
             }

@@ -1,0 +1,367 @@
+//! All that is shared: the sessions, the lockspaces, and how one feeds the other.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use outlast_dlm::wire::{Inner, LockId, LockspaceId, Mode, NodeId, RcomBody, StatusFlags, Version};
+use outlast_dlm::{ChannelId, Dial, Session, SessionEvent, State, Statistics};
+use outlast_net::Clock;
+use outlast_session::Instant;
+use rand::rngs::StdRng;
+use tokio::sync::{Notify, broadcast};
+
+use crate::machine::{Event, Machine, MachineFault, Outcome, not_ready_reply};
+
+/// Events that a slow listener may be behind.
+const EVENTS_KEPT: usize = 256;
+
+/// What happened to a lockspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LockspaceEvent {
+    /// Locking stands still until the members have agreed.
+    RecoveryBegun,
+    /// Locking goes on.
+    RecoveryDone {
+        /// Counts the changes of membership.
+        generation: u32,
+        /// All, with their slots.
+        members: Vec<(NodeId, u16)>,
+    },
+}
+
+/// What is known of another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Which.
+    pub node: NodeId,
+    /// Where.
+    pub address: IpAddr,
+    /// What it speaks, if it has said a word.
+    pub version: Option<Version>,
+    /// Where the session stands.
+    pub state: State,
+    /// What happened.
+    pub statistics: Statistics,
+}
+
+pub(crate) struct Peer {
+    pub(crate) session: Session,
+    pub(crate) address: IpAddr,
+    /// Bring the connections' loops back.
+    pub(crate) wakers: BTreeMap<ChannelId, Waker>,
+}
+
+/// A lock of ours, as its futures see it.
+#[derive(Default)]
+pub(crate) struct Cell {
+    /// An operation is under way.
+    pub(crate) busy: bool,
+    /// How the last one ended, until somebody takes it.
+    pub(crate) outcome: Option<Outcome>,
+    /// Held in this mode.
+    pub(crate) mode: Option<Mode>,
+    pub(crate) waker: Option<Waker>,
+    /// The strongest mode that another wanted, since somebody looked.
+    pub(crate) blocked: Option<Mode>,
+    pub(crate) blocked_waker: Option<Waker>,
+    /// Nobody wants it any more: it is given up as soon as that is possible.
+    pub(crate) abandoned: bool,
+}
+
+pub(crate) struct Space {
+    pub(crate) name: String,
+    pub(crate) machine: Machine,
+    pub(crate) locks: BTreeMap<LockId, Cell>,
+    pub(crate) running: bool,
+    pub(crate) generation: u32,
+    pub(crate) events: broadcast::Sender<LockspaceEvent>,
+    /// Wait for locking to go on.
+    pub(crate) waiting: Vec<Waker>,
+}
+
+impl Space {
+    pub(crate) fn new(name: String, machine: Machine) -> Self {
+        Self {
+            name,
+            machine,
+            locks: BTreeMap::new(),
+            running: false,
+            generation: 0,
+            events: broadcast::channel(EVENTS_KEPT).0,
+            waiting: Vec::new(),
+        }
+    }
+}
+
+pub(crate) struct Core {
+    pub(crate) node: NodeId,
+    pub(crate) announce: Version,
+    pub(crate) peers: BTreeMap<NodeId, Peer>,
+    pub(crate) spaces: BTreeMap<LockspaceId, Space>,
+    pub(crate) rng: StdRng,
+    pub(crate) next_channel: u64,
+    /// The node is being shut down.
+    pub(crate) closing: bool,
+    /// When the keeper comes by itself; `None`: when it is called.
+    pub(crate) keeper_at: Option<Instant>,
+}
+
+/// What all tasks of a node share.
+pub(crate) struct Shared {
+    core: Mutex<Core>,
+    pub(crate) clock: Clock,
+    pub(crate) port: u16,
+    pub(crate) address: IpAddr,
+    /// A deadline or a wish to dial may have changed.
+    pub(crate) keeper: Notify,
+}
+
+/// The core under its lock, with who is to be woken once it is let go.
+pub(crate) struct Locked<'a> {
+    guard: Option<MutexGuard<'a, Core>>,
+    shared: &'a Shared,
+    pub(crate) now: Instant,
+    pub(crate) wakes: Vec<Waker>,
+}
+
+impl std::ops::Deref for Locked<'_> {
+    type Target = Core;
+    fn deref(&self) -> &Core {
+        // Taken only in `drop`.
+        self.guard.as_deref().expect("locked")
+    }
+}
+
+impl std::ops::DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Core {
+        self.guard.as_deref_mut().expect("locked")
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let next = self.poll_timeout();
+        let call = next.is_some_and(|next| self.keeper_at.is_none_or(|at| next < at));
+        self.guard = None;
+        for waker in self.wakes.drain(..) {
+            waker.wake();
+        }
+        if call {
+            self.shared.keeper.notify_one();
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(core: Core, clock: Clock, address: IpAddr, port: u16) -> Self {
+        Self { core: Mutex::new(core), clock, port, address, keeper: Notify::new() }
+    }
+
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        // A panic elsewhere is a bug of ours; whoever is left may still give up his locks.
+        let guard = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { guard: Some(guard), shared: self, now: self.clock.now(), wakes: Vec::new() }
+    }
+}
+
+impl Locked<'_> {
+    /// Carries news from the sessions to the lockspaces and back, until there are none. Returns what peers sent that they
+    /// must not: it costs their connections.
+    pub(crate) fn pump(&mut self) -> Vec<(NodeId, MachineFault)> {
+        let now = self.now;
+        let mut wakes = std::mem::take(&mut self.wakes);
+        let mut faults = Vec::new();
+        let core = &mut **self;
+        core.deliver(now, &mut faults);
+        let ids: Vec<LockspaceId> = core.spaces.keys().copied().collect();
+        for id in ids {
+            core.drain(id, now, &mut wakes);
+        }
+        for peer in core.peers.values_mut() {
+            note_events(peer);
+            if peer.session.has_work(now)
+                && let Some(sender) = peer.session.sender()
+                && let Some(waker) = peer.wakers.remove(&sender)
+            {
+                wakes.push(waker);
+            }
+        }
+        self.wakes = wakes;
+        faults
+    }
+}
+
+impl Core {
+    fn deliver(&mut self, now: Instant, faults: &mut Vec<(NodeId, MachineFault)>) {
+        for (node, peer) in &mut self.peers {
+            while let Some(inner) = peer.session.poll_received() {
+                let Some(id) = inner.lockspace() else { continue };
+                match self.spaces.get_mut(&id) {
+                    Some(space) => {
+                        if let Err(fault) = space.machine.handle_message(*node, inner, now) {
+                            tracing::warn!(peer = node.0, lockspace = %id, %fault, "a node sent what it must not");
+                            faults.push((*node, fault));
+                        }
+                    }
+                    None => match inner {
+                        Inner::Rcom(rcom) if matches!(rcom.body, RcomBody::Status { .. }) => {
+                            let reply = Inner::Rcom(not_ready_reply(&rcom));
+                            if let Err(error) = peer.session.send(&reply) {
+                                tracing::debug!(peer = node.0, %error, "an answer was not sent");
+                            }
+                        }
+                        Inner::Rcom(_) | Inner::Message(_) | Inner::Fin => {
+                            tracing::debug!(peer = node.0, lockspace = %id, "for a lockspace that is not here");
+                        }
+                    },
+                }
+            }
+        }
+    }
+
+    /// Takes from a lockspace what it has to say.
+    pub(crate) fn drain(&mut self, id: LockspaceId, now: Instant, wakes: &mut Vec<Waker>) {
+        let Some(space) = self.spaces.get_mut(&id) else { return };
+        loop {
+            while let Some(event) = space.machine.poll_event() {
+                handle_event(space, &mut self.peers, event, now, wakes);
+            }
+            let Some(transmit) = space.machine.poll_transmit() else { break };
+            let Some(peer) = self.peers.get_mut(&transmit.to) else {
+                tracing::error!(peer = transmit.to.0, "a message for a node without an address");
+                continue;
+            };
+            if !transmit.numbered {
+                peer.session.send_unnumbered(&transmit.inner);
+            } else if let Err(error) = peer.session.send(&transmit.inner) {
+                tracing::error!(peer = transmit.to.0, %error, "a message was not sent");
+            }
+        }
+    }
+
+    /// When something is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let machines = self.spaces.values().filter_map(|space| space.machine.poll_timeout());
+        let sessions = self.peers.values().filter(|peer| peer.session.sender().is_none());
+        let sessions = sessions.filter_map(|peer| {
+            let dial = match peer.session.poll_dial() {
+                Dial::At(at) if !self.closing => Some(at),
+                Dial::At(_) | Dial::No => None,
+            };
+            [dial, peer.session.poll_timeout()].into_iter().flatten().min()
+        });
+        machines.chain(sessions).min()
+    }
+}
+
+fn note_events(peer: &mut Peer) {
+    let node = peer.session.peer().0;
+    while let Some(event) = peer.session.poll_event() {
+        match event {
+            SessionEvent::VersionLearned(version) => tracing::info!(peer = node, %version, "a node said a word"),
+            SessionEvent::Connected { others, dialled } => {
+                tracing::info!(peer = node, others, dialled, "connected");
+            }
+            SessionEvent::Interrupted { unacknowledged } => {
+                tracing::warn!(peer = node, unacknowledged, "the last connection is gone");
+            }
+            SessionEvent::Ended { lost, reason } => tracing::info!(peer = node, lost, %reason, "a session ended"),
+            SessionEvent::Stuck { state, lost } => {
+                tracing::warn!(peer = node, %state, lost, "a session did not end in time and was reset");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn handle_event(
+    space: &mut Space,
+    peers: &mut BTreeMap<NodeId, Peer>,
+    event: Event,
+    now: Instant,
+    wakes: &mut Vec<Waker>,
+) {
+    match event {
+        Event::Completed { lock, outcome } => complete(space, lock, outcome, now, wakes),
+        Event::Blocking { lock, mode } => {
+            if let Some(cell) = space.locks.get_mut(&lock) {
+                cell.blocked = cell.blocked.max(Some(mode));
+                wakes.extend(cell.blocked_waker.take());
+            }
+        }
+        Event::MemberAdded(node) => {
+            if let Some(peer) = peers.get_mut(&node) {
+                peer.session.add_member();
+            }
+        }
+        Event::MemberRemoved(node) => {
+            if let Some(peer) = peers.get_mut(&node) {
+                peer.session.remove_member(now);
+            }
+        }
+        Event::RecoveryBegun => {
+            space.running = false;
+            let _ = space.events.send(LockspaceEvent::RecoveryBegun);
+        }
+        Event::RecoveryDone { generation, members, slot } => {
+            tracing::info!(lockspace = space.name, generation, slot, "recovered");
+            space.running = true;
+            space.generation = generation;
+            wakes.append(&mut space.waiting);
+            let _ = space.events.send(LockspaceEvent::RecoveryDone { generation, members });
+        }
+        #[allow(unreachable_patterns)]
+        _ => {}
+    }
+}
+
+fn complete(space: &mut Space, lock: LockId, outcome: Outcome, now: Instant, wakes: &mut Vec<Waker>) {
+    let Some(cell) = space.locks.get_mut(&lock) else { return };
+    match &outcome {
+        // The operation that was to be canceled had ended.
+        Outcome::NothingToCancel => return,
+        Outcome::Granted { mode, status_flags, value: _ } => {
+            if status_flags.contains(StatusFlags::DEMOTED) {
+                tracing::debug!(lock = %lock, "demoted on the way to {mode}");
+            }
+            cell.mode = Some(*mode);
+        }
+        Outcome::Unlocked => cell.mode = None,
+        Outcome::WouldBlock | Outcome::Canceled | Outcome::Deadlock | Outcome::Failed(_) => {}
+    }
+    cell.busy = false;
+    if cell.mode.is_none() && (cell.abandoned || outcome == Outcome::Unlocked) {
+        wakes.extend(cell.waker.take());
+        space.locks.remove(&lock);
+        return;
+    }
+    if cell.abandoned {
+        give_up(space, lock, now);
+        return;
+    }
+    cell.outcome = Some(outcome);
+    wakes.extend(cell.waker.take());
+}
+
+/// Nobody wants this lock any more: unlocks it, or has it unlocked when its operation has ended.
+pub(crate) fn give_up(space: &mut Space, lock: LockId, now: Instant) {
+    let Some(cell) = space.locks.get_mut(&lock) else { return };
+    cell.abandoned = true;
+    if cell.busy {
+        // Either the cancellation ends the operation, or the operation ends.
+        let _ = space.machine.cancel(lock, now);
+        return;
+    }
+    if cell.mode.is_none() {
+        space.locks.remove(&lock);
+        return;
+    }
+    cell.busy = true;
+    if let Err(error) = space.machine.unlock(lock, outlast_dlm::wire::LockFlags::NONE, None, now) {
+        tracing::error!(%lock, %error, "a lock could not be given up");
+        space.locks.remove(&lock);
+    }
+}
