@@ -54,7 +54,7 @@ pub(crate) fn forget(node: u32) -> Result<(), Failure> {
 }
 
 /// Joins. The kernel's side of it ends when all members have recovered together.
-pub(crate) fn join(lockspace: &str, id: u32, members: &[u32], deadline: Deadline) -> Result<(), Failure> {
+pub(crate) fn join(lockspace: &str, number: u32, members: &[u32], deadline: Deadline) -> Result<(), Failure> {
     make_folder(&space(lockspace))?;
     set_members(lockspace, members)?;
     let ended = control(device::create_lockspace(lockspace))?;
@@ -68,7 +68,7 @@ pub(crate) fn join(lockspace: &str, id: u32, members: &[u32], deadline: Deadline
     if let Some(result) = early {
         return result;
     }
-    put(&sysfs.join("id"), id)?;
+    put(&sysfs.join("id"), number)?;
     put(&sysfs.join("control"), 1)?;
     put(&sysfs.join("event_done"), 0)?;
     ended.recv_timeout(deadline.left()).map_err(|_| Failure::new("not in time: the end of recovery"))?

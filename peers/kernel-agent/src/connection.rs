@@ -75,8 +75,8 @@ fn perform(command: &Command) -> Result<(i32, String), Failure> {
         Command::Sh { command, seconds } => return shell::run(command, *seconds),
         Command::Cluster { name, node, nodes, settings } => cluster::set_up(name, *node, nodes, settings)?,
         Command::Forget { node } => cluster::forget(*node)?,
-        Command::Join { lockspace, id, members, seconds } => {
-            cluster::join(lockspace, *id, members, Deadline::after(*seconds))?;
+        Command::Join { lockspace, number, members, seconds } => {
+            cluster::join(lockspace, *number, members, Deadline::after(*seconds))?;
         }
         Command::Stop { lockspace } => cluster::stop(lockspace)?,
         Command::Start { lockspace, members } => cluster::start(lockspace, members)?,

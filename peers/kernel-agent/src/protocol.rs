@@ -1,4 +1,6 @@
 //! Requests and replies: one JSON object in a line each, any number of them under way.
+//!
+//! No field of a command is called `id`: that is the request's.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -122,7 +124,7 @@ pub enum Command {
         /// Its name.
         lockspace: String,
         /// Its number on the wire.
-        id: u32,
+        number: u32,
         /// All members, this node too.
         members: Vec<u32>,
         /// The limit.
@@ -257,4 +259,18 @@ pub enum Reply {
         /// Why.
         errno: i32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_one_flat_object() {
+        let command = Command::Join { lockspace: "ls".into(), number: 4, members: vec![1, 2], seconds: 9 };
+        let request = Request { id: 7, command };
+        let line = serde_json::to_string(&request).unwrap();
+        assert_eq!(line, r#"{"id":7,"do":"join","lockspace":"ls","number":4,"members":[1,2],"seconds":9}"#);
+        assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
+    }
 }
