@@ -25,9 +25,14 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), arguments)
 }
 
+/// `peers/PEER`, the script that runs real programs: `ceph` or `kernel`.
+pub(crate) fn peer(peer: &str, arguments: &[&str]) -> Command {
+    command(root().join("peers").join(peer), arguments)
+}
+
 /// `peers/ceph`, the script that runs real Ceph.
 pub(crate) fn peers_ceph(arguments: &[&str]) -> Command {
-    command(root().join("peers/ceph"), arguments)
+    peer("ceph", arguments)
 }
 
 /// Runs to the end; whatever it prints goes to the terminal.

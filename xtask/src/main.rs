@@ -15,7 +15,8 @@ cargo xtask COMMAND
 
   test [--fast] [--only STAGE[,STAGE]] [--bless]
                         all of the proof, stage by stage: format, clippy, docs, deny, package, tests, sim, fuzz,
-                        peers, demo. Installs what it needs (real Ceph: as root, from the distribution's packages).
+                        peers, demo. Installs what it needs (real Ceph, a Linux kernel for guests: as root, from the
+                        distribution's packages).
                         --fast leaves out what takes minutes; --bless writes tests.list from what ran.
                         With CI=true a test that was skipped, lost or is not on tests.list is an error.
   sim --seeds N [--seed S]
@@ -23,6 +24,7 @@ cargo xtask COMMAND
   bench [OPTION...]     the benchmark against its rivals (bench/)
   fuzz TARGET [SECONDS] looks for inputs that break a decoder or a state machine (60 s)
   peers ceph COMMAND    real Ceph daemons on this machine: peers/ceph help
+  peers kernel COMMAND  a real Linux kernel in a guest on this machine: peers/kernel help
   capture [CASE...]     records anew what real Ceph says (crates/msgr2/tests/golden), as root
 ";
 

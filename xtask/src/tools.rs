@@ -6,6 +6,8 @@ use std::process::Command;
 
 /// How long `cargo xtask fuzz TARGET` runs unless told otherwise.
 const FUZZ_SECONDS: &str = "60";
+/// The scripts in `peers/`.
+const PEERS: [&str; 2] = ["ceph", "kernel"];
 
 /// A cargo subcommand: the one in `PATH`, or else one that is built into `target/tools`.
 pub(crate) fn cargo_tool(name: &str) -> Result<PathBuf, Failure> {
@@ -71,11 +73,11 @@ pub(crate) fn fuzz(arguments: &[String]) -> Result<(), Failure> {
 }
 
 pub(crate) fn peers(arguments: &[String]) -> Result<(), Failure> {
-    let (peer, rest) = arguments.split_first().ok_or("peers ceph COMMAND: peers/ceph help")?;
-    if peer != "ceph" {
-        return Err(format!("no peer {peer}; there is ceph"));
+    let (peer, rest) = arguments.split_first().ok_or("peers ceph|kernel COMMAND: peers/ceph help")?;
+    if !PEERS.contains(&peer.as_str()) {
+        return Err(format!("no peer {peer}; there are {}", PEERS.join(", ")));
     }
-    let mut command = command::peers_ceph(&[]);
+    let mut command = command::peer(peer, &[]);
     command.args(rest);
     command::run(command)
 }

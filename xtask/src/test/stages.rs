@@ -30,16 +30,20 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "tests", about: "unit, property and example tests", fast: true, run: tests },
     Stage { name: "sim", about: "simulated runs with faults", fast: true, run: sim },
     Stage { name: "fuzz", about: "the committed corpora, once more", fast: false, run: fuzz },
-    Stage { name: "peers", about: "real Ceph 16, 18 and 20", fast: false, run: peers },
+    Stage { name: "peers", about: "real Ceph 16, 18 and 20, real kernels", fast: false, run: peers },
     Stage { name: "demo", about: "outlast demo, as a newcomer runs it", fast: false, run: demo },
 ];
 
+/// Tools of this repository: their dependencies have no version.
+const NOT_PUBLISHED: [&str; 3] = ["xtask", "outlast-kernel-agent", "outlast-kernel-harness"];
 /// A test program of ours ends long before.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(600);
 /// Dozens of clusters are started and stopped.
 const PEERS_LIMIT: Duration = Duration::from_secs(900);
 /// Test programs with such names need real peers.
 const REAL_PREFIX: &str = "real_";
+/// Those of them that need kernels in guests; all others need Ceph.
+const REAL_KERNEL_PREFIX: &str = "real_kernel_";
 const REAL_RELEASES: [&str; 3] = ["16", "18", "20"];
 const SIM_SEEDS: &str = "2000";
 const SIM_SEEDS_FAST: &str = "200";
@@ -69,16 +73,10 @@ fn deny(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
 
 fn package(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
     // Not built again from the packages: the other stages build the same files.
-    let all = [
-        "package",
-        "--quiet",
-        "--workspace",
-        "--exclude",
-        "xtask",
-        "--no-verify",
-        "--allow-dirty",
-        "--locked",
-    ];
+    let mut all = vec!["package", "--quiet", "--workspace", "--no-verify", "--allow-dirty", "--locked"];
+    for tool in NOT_PUBLISHED {
+        all.extend(["--exclude", tool]);
+    }
     check(stage, command::cargo(&all))
 }
 
@@ -120,24 +118,37 @@ fn fuzz(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
 fn peers(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
     let programs = programs(needs_peers)?;
     let mut tests = Vec::new();
-    let mut missing: Option<String> = None;
+    let mut no_ceph: Option<String> = None;
     for release in REAL_RELEASES {
-        let result = match command::output(command::peers_ceph(&["install", release])) {
-            Ok(version) => {
-                println!("  {}", version.trim());
-                TestResult::Passed
-            }
-            Err(failure) => {
-                missing = Some(format!("real Ceph {release} could not be installed"));
-                TestResult::Skipped(failure)
-            }
-        };
-        tests.push(Test { name: format!("{stage} install ceph {release}"), result });
+        if !install(stage, "ceph", Some(release), &mut tests) {
+            no_ceph = Some(format!("real Ceph {release} could not be installed"));
+        }
     }
+    let kernel = install(stage, "kernel", None, &mut tests);
+    let no_kernel = (!kernel).then_some("a kernel for guests could not be installed");
     for program in programs {
-        tests.extend(program.run(stage, &[("OUTLAST_REAL_PEERS", "1")], PEERS_LIMIT, missing.as_deref())?);
+        let needs_kernel = program.target.starts_with(REAL_KERNEL_PREFIX);
+        let missing = if needs_kernel { no_kernel } else { no_ceph.as_deref() };
+        tests.extend(program.run(stage, &[("OUTLAST_REAL_PEERS", "1")], PEERS_LIMIT, missing)?);
     }
     Ok(tests)
+}
+
+/// Installs a peer, which is a test too. Is it there?
+fn install(stage: &str, peer: &str, release: Option<&str>, tests: &mut Vec<Test>) -> bool {
+    let mut words = vec!["install"];
+    words.extend(release);
+    let result = match command::output(command::peer(peer, &words)) {
+        Ok(version) => {
+            println!("  {}", version.trim());
+            TestResult::Passed
+        }
+        Err(failure) => TestResult::Skipped(failure),
+    };
+    let installed = result == TestResult::Passed;
+    words.insert(1, peer);
+    tests.push(Test { name: format!("{stage} {}", words.join(" ")), result });
+    installed
 }
 
 fn demo(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
