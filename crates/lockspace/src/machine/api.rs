@@ -20,6 +20,8 @@ pub struct Config {
     pub lockspace_flags: u32,
     /// How long a resource without locks is kept, in case it is wanted again. Linux: 5 s.
     pub toss_after: Duration,
+    /// A random number, so that answers to questions of an earlier life of this node fit no question of this one.
+    pub first_sequence: u64,
     /// How many locks there may be here: own ones and those of others on resources that are mastered here.
     pub locks_max: usize,
     /// How many resources there may be here, places in the directory included.
@@ -35,6 +37,7 @@ impl Config {
             value_block_bytes: super::limits::VALUE_BLOCK_BYTES,
             lockspace_flags: 0,
             toss_after: super::limits::TOSS_AFTER,
+            first_sequence: 0,
             locks_max: super::limits::LOCKS_MAX,
             resources_max: super::limits::RESOURCES_MAX,
         }
@@ -165,6 +168,12 @@ pub enum UserError {
     /// As many locks as there may be.
     #[error("there are {0} locks, as many as there may be")]
     TooManyLocks(usize),
+    /// As many resources as there may be.
+    #[error("there are {0} resources, as many as there may be")]
+    TooManyResources(usize),
+    /// No such member.
+    #[error("node {0} is no member")]
+    NotAMember(NodeId),
     /// Not done by this lock manager.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
@@ -192,7 +201,7 @@ pub struct LockRequest {
     pub flags: LockFlags,
     /// The process that asks; others see it.
     pub process: u32,
-    /// With [`LockFlags::VALUE_BLOCK`]: what a grant in a writing mode... never writes; the block that is filled. Else `None`.
+    /// With [`LockFlags::VALUE_BLOCK`]: what the user is given if nobody wrote a value block yet; zeros, if this is `None`.
     pub value: Option<Vec<u8>>,
     /// Tell when the lock blocks another.
     pub wants_blocking: bool,
@@ -222,6 +231,8 @@ pub enum Event {
     MemberRemoved(NodeId),
     /// Locking stands still.
     RecoveryBegun,
+    /// The recovery cannot go on; locking stands still until the next stop and start.
+    RecoveryFailed(RecoveryFailure),
     /// Locking goes on.
     RecoveryDone {
         /// Counts the changes of membership.
@@ -230,6 +241,34 @@ pub enum Event {
         slot: u16,
         /// All, with their slots.
         members: Vec<(NodeId, u16)>,
+    },
+}
+
+/// Why a recovery cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RecoveryFailure {
+    /// A node has made the lockspace in another way: whoever set up the nodes is at fault.
+    #[error("node {node} has the lockspace with value blocks of {value_block_bytes} bytes and flags {lockspace_flags:#x}")]
+    Configuration {
+        /// Who.
+        node: NodeId,
+        /// There, in bytes.
+        value_block_bytes: u32,
+        /// There.
+        lockspace_flags: u32,
+    },
+    /// More resources than there may be.
+    #[error("there are more than {0} resources")]
+    TooManyResources(usize),
+    /// A directory node names no member as a master: the peer's fault, or that of the weights, if they are not the
+    /// same everywhere.
+    #[error("node {node} says that {result} is the master of a resource")]
+    NoMaster {
+        /// Who.
+        node: NodeId,
+        /// What it answered: no member's id, or a negative error number.
+        result: i32,
     },
 }
 
@@ -250,8 +289,6 @@ pub enum Outcome {
     WouldBlock,
     /// It was canceled (`ECANCEL`). A request is over; a lock to convert is as it was.
     Canceled,
-    /// There was nothing to cancel any more.
-    NothingToCancel,
     /// The lock is given up (`EUNLOCK`); its number means nothing any more.
     Unlocked,
     /// The conversion would wait for ever for another (`EDEADLK`); the lock is as it was.

@@ -20,6 +20,8 @@ pub(crate) const EINVAL: i32 = 22;
 pub(crate) const EDEADLK: i32 = 35;
 /// Not the master.
 pub(crate) const EBADR: i32 = 53;
+/// Not done by this lock manager.
+pub(crate) const EOPNOTSUPP: i32 = 95;
 /// It will be answered.
 pub(crate) const EINPROGRESS: i32 = 115;
 /// Canceled (`dlmconstants.h`).

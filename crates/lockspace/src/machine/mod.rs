@@ -15,10 +15,11 @@ use outlast_dlm::wire::{Inner, NodeId};
 use outlast_session::Instant;
 
 pub use api::{
-    Config, Event, LockRequest, LockView, MachineFault, Member, Outcome, ResourceView, StartError, Statistics,
+    Config, Event, LockRequest, LockView, MachineFault, Member, Outcome, RecoveryFailure, ResourceView, StartError, Statistics,
     Transmit, UserError,
 };
 pub use hash::name_hash;
+pub use recovery::not_ready_reply;
 
 use members::Members;
 use ops::Deferred;
@@ -46,7 +47,7 @@ impl Machine {
         Self {
             table: Table::new(),
             members: Members::new(),
-            recovery: Recovery::new(),
+            recovery: Recovery::new(config.first_sequence),
             deferred: VecDeque::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -73,6 +74,20 @@ impl Machine {
     /// What happened here so far.
     pub const fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// Time has passed. To be called when [`Machine::poll_timeout`] says so; earlier does no harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.is_running() {
+            self.toss_unused(now);
+        }
+        self.recovery_timeout(now);
+    }
+
+    /// When [`Machine::handle_timeout`] is to be called. Changes with anything that goes in.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let toss = self.table.next_toss().map(|(at, _)| at).filter(|_| self.is_running());
+        earlier(toss, self.recovery_deadline())
     }
 
     pub(crate) fn send(&mut self, to: NodeId, inner: Inner) {

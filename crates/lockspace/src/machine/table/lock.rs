@@ -18,8 +18,9 @@ pub(crate) enum Role {
 /// An answer that is awaited.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Wait {
-    /// What was asked: request, convert, unlock, cancel, lookup.
-    pub(crate) kind: MessageKind,
+    /// What was asked: request, convert, unlock, cancel, lookup. `None`: that is answered, and only the answers to
+    /// unlocks or cancels that overlapped it are outstanding.
+    pub(crate) kind: Option<MessageKind>,
     /// Who was asked.
     pub(crate) node: NodeId,
     /// How many answers are awaited: one, and one for each unlock or cancel that overlaps.
@@ -61,8 +62,16 @@ pub(crate) struct Lock {
     pub(crate) overlap_cancel: bool,
     /// In a recovery: what was asked is to be asked again.
     pub(crate) resend: bool,
-    /// The user gave it up; the last answer removes it.
+    /// In a recovery: it converts between protected read and concurrent write, and nobody knows which it is held in.
+    pub(crate) in_doubt: bool,
+    /// It is over for its user; the last answer removes it.
     pub(crate) ending: bool,
+    /// Operations of the user that wait until locking goes on.
+    pub(crate) deferred: u32,
+    /// The mode in the last completion that the user was told. A callback for what does not conflict with it is late.
+    pub(crate) told_granted: Option<Mode>,
+    /// What the user was told last was that the lock blocks this mode.
+    pub(crate) told_blocking: Option<Mode>,
     /// The recovery that the lock was sent or received in.
     pub(crate) recover_sequence: u64,
 }
@@ -89,9 +98,18 @@ impl Lock {
             overlap_unlock: false,
             overlap_cancel: false,
             resend: false,
+            in_doubt: false,
             ending: false,
+            deferred: 0,
+            told_granted: None,
+            told_blocking: None,
             recover_sequence: 0,
         }
+    }
+
+    /// Whether its owner wants to be told when it blocks another.
+    pub(crate) const fn wants_blocking(&self) -> bool {
+        self.callbacks.contains(CallbackFlags::BLOCKING)
     }
 
     /// Whether an answer is awaited that may yet change what becomes of an unlock or cancel.

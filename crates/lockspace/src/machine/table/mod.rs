@@ -8,7 +8,7 @@ pub(crate) use resource::Resource;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use outlast_dlm::wire::{LockId, Name, NodeId};
+use outlast_dlm::wire::{LockFlags, LockId, Name, NodeId, Queue};
 use outlast_session::Instant;
 
 use super::hash::name_hash;
@@ -16,6 +16,11 @@ use super::hash::name_hash;
 /// A resource's place in the table. It means another resource once this one was removed.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct ResourceKey(u32);
+
+impl ResourceKey {
+    /// No resource: of a lock whose request waits until locking goes on.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+}
 
 /// Bits of a lock's number that say its place in the table; the others count how often the place was used, so that
 /// a number which is late does not mean another lock.
@@ -106,7 +111,7 @@ impl Table {
     pub(crate) fn remove_resource(&mut self, key: ResourceKey) -> Option<Resource> {
         self.set_toss(key, None);
         let resource = self.resources.get_mut(key.0 as usize)?.take()?;
-        debug_assert!(resource.is_unlocked(), "a resource with locks is removed");
+        debug_assert!(resource.attached == 0, "a resource with locks is removed");
         self.by_name.remove(&(resource.hash, resource.name));
         self.resources_free.push(key.0);
         Some(resource)
@@ -165,9 +170,23 @@ impl Table {
         // From 1, so that no number is 0.
         place.turn = place.turn % LOCK_TURNS + 1;
         let id = LockId(place.turn << LOCK_INDEX_BITS | index);
-        place.lock = Some(make(id));
+        let lock = make(id);
+        let key = lock.resource;
+        place.lock = Some(lock);
         self.locks_used += 1;
+        if let Some(resource) = self.resource_mut(key) {
+            resource.attached += 1;
+        }
         Some(id)
+    }
+
+    /// Gives a lock that had no resource its own.
+    pub(crate) fn attach(&mut self, id: LockId, key: ResourceKey) {
+        let Some(lock) = self.lock_mut(id).filter(|lock| lock.resource == ResourceKey::NONE) else { return };
+        lock.resource = key;
+        if let Some(resource) = self.resource_mut(key) {
+            resource.attached += 1;
+        }
     }
 
     /// Takes a lock out, of its queue and of those that wait for an answer too.
@@ -181,6 +200,10 @@ impl Table {
         let lock = place.lock.take()?;
         self.locks_used -= 1;
         self.locks_free.push(id.0 & LOCK_INDEX_MASK);
+        if let Some(resource) = self.resource_mut(lock.resource) {
+            resource.attached -= 1;
+            resource.lookup_queue.retain(|other| *other != id);
+        }
         Some(lock)
     }
 
@@ -194,7 +217,37 @@ impl Table {
         let Some(lock) = self.lock_mut(id) else { return };
         let (Some(queue), key) = (lock.queue.take(), lock.resource) else { return };
         if let Some(resource) = self.resource_mut(key) {
-            resource.queue_mut(queue).retain(|other| *other != id);
+            let queue = resource.queue_mut(queue);
+            if let Some(at) = queue.iter().position(|other| *other == id) {
+                queue.remove(at);
+            }
+        }
+    }
+
+    /// Puts a lock into a queue, out of the one that it is in.
+    ///
+    /// Those who wait stand in the order of their coming, unless one asks for the head of the queue. Among the granted the
+    /// newest stands first: Linux means to sort them by mode, but compares with the mode that is asked for, which a
+    /// granted lock has none of (`lock.c`); so that is the order in which holders are told that they block.
+    pub(crate) fn enqueue(&mut self, id: LockId, queue: Queue) {
+        self.unqueue(id);
+        let Some(lock) = self.lock(id) else { return };
+        let key = lock.resource;
+        let Some(resource) = self.resource(key) else { return };
+        let end = resource.queue(queue).len();
+        let at = match queue {
+            Queue::Waiting | Queue::Converting if lock.flags.contains(LockFlags::HEAD_OF_QUEUE) => 0,
+            Queue::Waiting | Queue::Converting => end,
+            Queue::Granted => {
+                let weaker = |other: &LockId| self.lock(*other).is_some_and(|other| other.requested < lock.granted);
+                resource.granted.iter().position(weaker).unwrap_or(end)
+            }
+        };
+        if let Some(resource) = self.resource_mut(key) {
+            resource.queue_mut(queue).insert(at, id);
+        }
+        if let Some(lock) = self.lock_mut(id) {
+            lock.queue = Some(queue);
         }
     }
 

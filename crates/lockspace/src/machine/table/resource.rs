@@ -19,6 +19,8 @@ pub(crate) struct Resource {
     pub(crate) active: bool,
     /// When an unused one is removed. Kept by [`super::Table::set_toss`] alone.
     pub(crate) toss_at: Option<Instant>,
+    /// How many locks name this resource, in a queue or not. Kept by [`super::Table`].
+    pub(crate) attached: u32,
     /// The queues of the master; elsewhere, what is known of our own locks.
     pub(crate) granted: Vec<LockId>,
     pub(crate) converting: Vec<LockId>,
@@ -60,6 +62,7 @@ impl Resource {
             master: None,
             active: true,
             toss_at: None,
+            attached: 0,
             granted: Vec::new(),
             converting: Vec::new(),
             waiting: Vec::new(),
