@@ -1,0 +1,124 @@
+//! Operations of ours that were under way when locking stopped (Linux: `lock.c`).
+
+use outlast_dlm::wire::{LockId, MessageKind};
+use outlast_session::Instant;
+
+use super::copies::is_sideways;
+use crate::machine::errno::{EAGAIN, ECANCEL, EINPROGRESS, ENOENT, EUNLOCK};
+use crate::machine::{Machine, Outcome};
+
+impl Machine {
+    /// The answers of those who left will not come. What they would have been is clear for unlocks and cancels;
+    /// requests and conversions are marked to be asked again, and all questions to the directory, for it is new.
+    pub(super) fn prepare_waiters(&mut self, now: Instant) {
+        let waiters: Vec<LockId> = self.table.waiters().collect();
+        for id in waiters {
+            let Some(lock) = self.table.lock_mut(id) else { continue };
+            let Some(wait) = lock.wait else { continue };
+            if wait.kind == Some(MessageKind::Lookup) {
+                lock.resend = true;
+                continue;
+            }
+            if !self.members.is_gone(wait.node) {
+                continue;
+            }
+            // Where the operation itself is answered, and not what overlapped it.
+            let overlapping = if wait.kind.is_some() {
+                wait.kind
+            } else if lock.overlap_unlock {
+                Some(MessageKind::Unlock)
+            } else if lock.overlap_cancel {
+                Some(MessageKind::Cancel)
+            } else {
+                None
+            };
+            let was_refused = wait.kind.is_none() && lock.granted.is_none();
+            match overlapping {
+                Some(MessageKind::Convert) if is_sideways(lock.granted, lock.requested) => {
+                    self.doubt_conversion(id, now);
+                }
+                Some(MessageKind::Request | MessageKind::Convert) => lock.resend = true,
+                Some(MessageKind::Unlock) => {
+                    self.reply_locally(id, MessageKind::UnlockReply, if was_refused { -ENOENT } else { -EUNLOCK }, now);
+                }
+                Some(MessageKind::Cancel) => {
+                    self.reply_locally(id, MessageKind::CancelReply, if was_refused { 0 } else { -ECANCEL }, now);
+                }
+                None
+                | Some(
+                    MessageKind::RequestReply
+                    | MessageKind::ConvertReply
+                    | MessageKind::UnlockReply
+                    | MessageKind::CancelReply
+                    | MessageKind::Grant
+                    | MessageKind::Blocking
+                    | MessageKind::Lookup
+                    | MessageKind::Remove
+                    | MessageKind::LookupReply
+                    | MessageKind::Purge,
+                ) => {}
+            }
+        }
+    }
+
+    /// A conversion between protected read and concurrent write was asked of who left: nobody knows whether it was
+    /// granted. It waits, and its new master finds out.
+    fn doubt_conversion(&mut self, id: LockId, now: Instant) {
+        self.reply_locally(id, MessageKind::ConvertReply, -EINPROGRESS, now);
+        let Some(lock) = self.table.lock_mut(id) else { return };
+        lock.in_doubt = true;
+        let key = lock.resource;
+        if let Some(resource) = self.table.resource_mut(key) {
+            resource.recover_convert = true;
+        }
+    }
+
+    /// Asks again what was marked, of whoever is to be asked now; or does at once what the user wanted meanwhile.
+    pub(super) fn resend_waiters(&mut self, now: Instant) {
+        let waiters: Vec<LockId> = self.table.waiters().collect();
+        for id in waiters {
+            let Some(lock) = self.table.lock_mut(id).filter(|lock| lock.resend) else { continue };
+            let Some(wait) = lock.wait else { continue };
+            let key = lock.resource;
+            lock.resend = false;
+            let cancel = core::mem::take(&mut lock.overlap_cancel);
+            let unlock = core::mem::take(&mut lock.overlap_unlock);
+            self.table.set_wait(id, None);
+            let is_conversion = wait.kind == Some(MessageKind::Convert);
+            match (is_conversion, unlock, cancel) {
+                (false, false, false) => {
+                    self.request_lock(id, now);
+                    if self.is_master(key) {
+                        self.confirm_master(key, 0, now);
+                    }
+                }
+                (true, false, false) => self.convert_lock(id, now),
+                (false, true, _) => self.give_up_request(id, Outcome::Unlocked, now),
+                (false, false, true) => self.give_up_request(id, Outcome::Canceled, now),
+                (true, _, true) => {
+                    self.complete(id, Outcome::Canceled);
+                    self.forget_request_mode(id);
+                }
+                (true, true, false) => self.unlock_lock(id, now),
+            }
+        }
+    }
+
+    /// A request that is not asked again, for its user does not want it any more. If others wait for what becomes of it,
+    /// one of them asks in its stead.
+    fn give_up_request(&mut self, id: LockId, outcome: Outcome, now: Instant) {
+        let Some(key) = self.table.lock(id).map(|lock| lock.resource) else { return };
+        self.complete(id, outcome);
+        let was_first = self.table.resource(key).is_some_and(|resource| resource.first_lock == Some(id));
+        if was_first {
+            self.confirm_master(key, -EAGAIN, now);
+        }
+        self.end_lock(id, now);
+    }
+
+    fn forget_request_mode(&mut self, id: LockId) {
+        if let Some(lock) = self.table.lock_mut(id) {
+            lock.requested = None;
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Nodes with links between them, in memory: everything that happens is chosen by a seed.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use outlast_dlm::wire::{Inner, LockFlags, LockId, LockspaceId, Mode, Name, NodeId};
+use outlast_lockspace::machine::{Config, Event, LockRequest, Machine, Member};
+use outlast_session::Instant;
+
+use crate::rng::Rng;
+use crate::user::{Asked, UserLock, may_coexist};
+
+const LOCKSPACE: LockspaceId = LockspaceId(0x5eed);
+/// One in so many messages without a number is lost.
+const LOSS: usize = 50;
+
+pub(crate) struct Node {
+    pub(crate) machine: Machine,
+    pub(crate) life: u64,
+    /// The members, each with its life, that it was told last.
+    known: BTreeMap<u32, u64>,
+    pub(crate) locks: BTreeMap<LockId, UserLock>,
+    pub(crate) running: bool,
+}
+
+/// A change of the membership: first all are stopped, then all are started.
+enum Change {
+    None,
+    Stopping(Vec<u32>),
+    Starting(Vec<u32>),
+}
+
+pub(crate) struct Cluster {
+    pub(crate) rng: Rng,
+    pub(crate) now: Instant,
+    pub(crate) nodes: BTreeMap<u32, Node>,
+    links: BTreeMap<(u32, u32), VecDeque<Inner>>,
+    change: Change,
+    lives: u64,
+    names: usize,
+    /// What happened, for who looks for a fault.
+    pub(crate) log: Vec<String>,
+    pub(crate) trace: bool,
+    pub(crate) completions: u64,
+    pub(crate) recoveries: u64,
+}
+
+pub(crate) fn name(index: usize) -> Name {
+    Name::new(format!("resource {index}").as_bytes()).unwrap()
+}
+
+impl Cluster {
+    pub(crate) fn new(seed: u64, nodes: u32, names: usize) -> Self {
+        let mut cluster = Self {
+            rng: Rng::new(seed),
+            now: Instant::from_nanos(1),
+            nodes: BTreeMap::new(),
+            links: BTreeMap::new(),
+            change: Change::None,
+            lives: 0,
+            names,
+            log: Vec::new(),
+            trace: std::env::var_os("CLUSTER_TRACE").is_some(),
+            completions: 0,
+            recoveries: 0,
+        };
+        for node in 1..=nodes {
+            cluster.join(node);
+        }
+        cluster
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        if self.trace {
+            let line = format!("{:>12} {}", self.now.as_nanos() / 1000, what());
+            self.log.push(line);
+        }
+    }
+
+    /// A node comes, or comes back, and everybody is told.
+    pub(crate) fn join(&mut self, node: u32) {
+        self.note(|| format!("node {node} joins"));
+        self.lives += 1;
+        let config = Config { first_sequence: self.rng.next(), ..Config::new(NodeId(node), LOCKSPACE) };
+        let machine = Machine::new(config);
+        let (life, known) = (self.lives, BTreeMap::new());
+        self.nodes.insert(node, Node { machine, life, known, locks: BTreeMap::new(), running: false });
+        self.begin_change();
+    }
+
+    /// A node is gone at once. Of what it sent some may still arrive.
+    pub(crate) fn kill(&mut self, node: u32) {
+        self.note(|| format!("node {node} dies"));
+        self.nodes.remove(&node);
+        let keys: Vec<_> = self.links.keys().copied().filter(|(from, to)| *from == node || *to == node).collect();
+        for key in keys {
+            let link = self.links.get_mut(&key).unwrap();
+            if key.1 == node {
+                link.clear();
+            } else {
+                link.truncate(self.rng.below(link.len() + 1));
+            }
+        }
+        self.begin_change();
+    }
+
+    /// All are stopped and started once more; sometimes without any other reason.
+    pub(crate) fn begin_change(&mut self) {
+        self.change = Change::Stopping(self.nodes.keys().copied().collect());
+    }
+
+    pub(crate) fn is_changing(&self) -> bool {
+        !matches!(self.change, Change::None)
+    }
+
+    pub(crate) fn step_change(&mut self) {
+        match &mut self.change {
+            Change::None => {}
+            Change::Stopping(left) => {
+                let index = self.rng.below(left.len().max(1));
+                if index < left.len() {
+                    let node = left.swap_remove(index);
+                    self.note(|| format!("stop {node}"));
+                    let now = self.now;
+                    let node_state = self.nodes.get_mut(&node).unwrap();
+                    node_state.machine.handle_stop(now);
+                    node_state.running = false;
+                    self.drain(node);
+                } else {
+                    // Who is gone is known to be gone by everybody: nothing of it arrives any more.
+                    let gone: Vec<_> = self
+                        .links
+                        .keys()
+                        .copied()
+                        .filter(|(from, to)| !self.nodes.contains_key(from) || !self.nodes.contains_key(to))
+                        .collect();
+                    for key in gone {
+                        self.links.remove(&key);
+                    }
+                    self.change = Change::Starting(self.nodes.keys().copied().collect());
+                }
+            }
+            Change::Starting(left) => {
+                let index = self.rng.below(left.len().max(1));
+                if index >= left.len() {
+                    self.change = Change::None;
+                    return;
+                }
+                let node = left.swap_remove(index);
+                self.note(|| format!("start {node}"));
+                let lives: BTreeMap<u32, u64> = self.nodes.iter().map(|(id, node)| (*id, node.life)).collect();
+                let state = self.nodes.get_mut(&node).unwrap();
+                let members: Vec<Member> = lives
+                    .iter()
+                    .map(|(id, life)| Member {
+                        node: NodeId(*id),
+                        weight: 1,
+                        fresh: state.known.get(id).is_some_and(|known| known != life),
+                    })
+                    .collect();
+                state.known = lives;
+                state.machine.handle_start(&members, self.now).unwrap();
+                self.drain(node);
+            }
+        }
+    }
+
+    /// Takes out what a machine has to send and to tell.
+    pub(crate) fn drain(&mut self, node: u32) {
+        let mut lines = Vec::new();
+        let state = self.nodes.get_mut(&node).unwrap();
+        while let Some(transmit) = state.machine.poll_transmit() {
+            assert_ne!(transmit.to.0, node, "a message to itself: {:?}", transmit.inner);
+            if self.trace {
+                lines.push(format!("  {node} -> {}: {:?}", transmit.to, transmit.inner));
+            }
+            if !transmit.numbered && self.rng.one_in(LOSS) {
+                continue;
+            }
+            self.links.entry((node, transmit.to.0)).or_default().push_back(transmit.inner);
+        }
+        while let Some(event) = state.machine.poll_event() {
+            if self.trace {
+                lines.push(format!("  {node}: {event:?}"));
+            }
+            match event {
+                Event::Completed { lock, outcome } => {
+                    self.completions += 1;
+                    let Some(user) = state.locks.get_mut(&lock) else {
+                        panic!("node {node}: {outcome:?} for lock {lock}, which is over");
+                    };
+                    match user.told(&outcome) {
+                        Ok(false) => {}
+                        Ok(true) => {
+                            state.locks.remove(&lock);
+                        }
+                        Err(why) => panic!("node {node} lock {lock}: {why}"),
+                    }
+                }
+                Event::RecoveryDone { .. } => {
+                    self.recoveries += 1;
+                    state.running = true;
+                }
+                Event::RecoveryFailed(failure) => panic!("node {node}: {failure}"),
+                Event::Blocking { .. }
+                | Event::MemberAdded(_)
+                | Event::MemberRemoved(_)
+                | Event::RecoveryBegun => {}
+                event => panic!("{event:?}"),
+            }
+        }
+        for line in lines {
+            self.note(|| line);
+        }
+        self.check_exclusion();
+    }
+
+    /// No two users rely on modes that exclude each other.
+    fn check_exclusion(&self) {
+        for index in 0..self.names {
+            let held: Vec<(u32, LockId, Mode)> = self
+                .nodes
+                .iter()
+                .flat_map(|(node, state)| state.locks.iter().map(move |(id, lock)| (*node, *id, lock)))
+                .filter(|(_, _, lock)| lock.name == index)
+                .filter_map(|(node, id, lock)| Some((node, id, lock.relies_on()?)))
+                .collect();
+            for (place, a) in held.iter().enumerate() {
+                for b in &held[place + 1..] {
+                    assert!(may_coexist(a.2, b.2), "resource {index}: {a:?} and {b:?}");
+                }
+            }
+        }
+    }
+
+    /// One message arrives. `false`: there is none.
+    pub(crate) fn deliver(&mut self) -> bool {
+        let full: Vec<_> = self.links.iter().filter(|(_, link)| !link.is_empty()).map(|(key, _)| *key).collect();
+        if full.is_empty() {
+            return false;
+        }
+        let (from, to) = self.rng.pick(&full);
+        let inner = self.links.get_mut(&(from, to)).unwrap().pop_front().unwrap();
+        if !self.nodes.contains_key(&to) {
+            return true;
+        }
+        self.note(|| format!("{to} <- {from}: {}", summary(&inner)));
+        let now = self.now;
+        let result = self.nodes.get_mut(&to).unwrap().machine.handle_message(NodeId(from), inner.clone(), now);
+        if let Err(fault) = result {
+            panic!("node {to} blames node {from}: {fault} ({inner:?})");
+        }
+        self.drain(to);
+        true
+    }
+
+    /// Time passes until a machine has something to do. `false`: none has.
+    pub(crate) fn tick(&mut self) -> bool {
+        let Some(at) = self.nodes.values().filter_map(|node| node.machine.poll_timeout()).min() else {
+            return false;
+        };
+        self.now = self.now.max(at);
+        let due: Vec<u32> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.machine.poll_timeout().is_some_and(|at| at <= self.now))
+            .map(|(id, _)| *id)
+            .collect();
+        for node in due {
+            let now = self.now;
+            self.nodes.get_mut(&node).unwrap().machine.handle_timeout(now);
+            self.drain(node);
+        }
+        true
+    }
+
+    /// A user does something.
+    pub(crate) fn act(&mut self) {
+        let ids: Vec<u32> = self.nodes.keys().copied().collect();
+        let node = self.rng.pick(&ids);
+        let locks: Vec<LockId> = self.nodes[&node].locks.keys().copied().collect();
+        if locks.is_empty() || locks.len() < 6 && self.rng.one_in(2) {
+            self.act_request(node);
+            return;
+        }
+        let id = self.rng.pick(&locks);
+        let user = self.nodes[&node].locks[&id].clone();
+        match (user.held, user.asked) {
+            (Some(_), None) if self.rng.one_in(2) => self.act_unlock(node, id, LockFlags::NONE),
+            (Some(held), None) => self.act_convert(node, id, held),
+            (_, Some(Asked::Request(_) | Asked::Convert { .. })) if !user.cancel => match self.rng.below(8) {
+                0 => self.act_unlock(node, id, LockFlags::FORCE_UNLOCK),
+                1 => self.act_cancel(node, id),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn act_request(&mut self, node: u32) {
+        let index = self.rng.below(self.names);
+        let mode = self.rng.pick(&Mode::ALL);
+        let mut flags = LockFlags::NONE;
+        if self.rng.one_in(5) {
+            flags |= LockFlags::NO_QUEUE;
+        }
+        let mut value = None;
+        if self.rng.one_in(3) {
+            flags |= LockFlags::VALUE_BLOCK;
+            value = Some(vec![0; 32]);
+        }
+        let request =
+            LockRequest { name: name(index), mode, flags, process: 7, value, wants_blocking: self.rng.one_in(2) };
+        let now = self.now;
+        let state = self.nodes.get_mut(&node).unwrap();
+        let id = state.machine.lock(request, now).unwrap();
+        let asked = Some(Asked::Request(mode));
+        state.locks.insert(id, UserLock { name: index, held: None, asked, cancel: false, flags });
+        self.note(|| format!("user of {node}: lock {id} {mode} of resource {index} {flags:?}"));
+        self.drain(node);
+    }
+
+    fn act_convert(&mut self, node: u32, id: LockId, held: Mode) {
+        let to = self.rng.pick(&Mode::ALL);
+        let mut flags = LockFlags::CONVERT;
+        if self.rng.one_in(6) && !matches!((held, to), (a, b) if b <= a) {
+            flags |= LockFlags::QUEUE_CONVERSION;
+        }
+        if self.rng.one_in(4) {
+            flags |= LockFlags::NO_QUEUE;
+        } else if self.rng.one_in(2) {
+            flags |= LockFlags::CONVERSION_DEADLOCK;
+        }
+        let now = self.now;
+        let state = self.nodes.get_mut(&node).unwrap();
+        let user = state.locks.get_mut(&id).unwrap();
+        let mut value = None;
+        if user.flags.contains(LockFlags::VALUE_BLOCK) {
+            flags |= LockFlags::VALUE_BLOCK;
+            value = Some(vec![1; 32]);
+        }
+        match state.machine.convert(id, to, flags, value, now) {
+            Ok(()) => {
+                let may_lose = flags.contains(LockFlags::CONVERSION_DEADLOCK);
+                user.asked = Some(Asked::Convert { to, may_lose });
+                self.note(|| format!("user of {node}: convert {id} to {to} {flags:?}"));
+            }
+            Err(error) => self.note(|| format!("user of {node}: convert {id} to {to} {flags:?}: {error}")),
+        }
+        self.drain(node);
+    }
+
+    pub(crate) fn act_unlock(&mut self, node: u32, id: LockId, flags: LockFlags) {
+        let now = self.now;
+        let state = self.nodes.get_mut(&node).unwrap();
+        match state.machine.unlock(id, flags, None, now) {
+            Ok(()) => {
+                state.locks.get_mut(&id).unwrap().asked = Some(Asked::Unlock);
+                self.note(|| format!("user of {node}: unlock {id} {flags:?}"));
+            }
+            Err(error) => self.note(|| format!("user of {node}: unlock {id} {flags:?}: {error}")),
+        }
+        self.drain(node);
+    }
+
+    fn act_cancel(&mut self, node: u32, id: LockId) {
+        let now = self.now;
+        let state = self.nodes.get_mut(&node).unwrap();
+        match state.machine.cancel(id, now) {
+            Ok(()) => {
+                state.locks.get_mut(&id).unwrap().cancel = true;
+                self.note(|| format!("user of {node}: cancel {id}"));
+            }
+            Err(error) => self.note(|| format!("user of {node}: cancel {id}: {error}")),
+        }
+        self.drain(node);
+    }
+
+    /// Everything goes on until nothing is to be done but to remove what is unused.
+    pub(crate) fn quiesce(&mut self, until: impl Fn(&Self) -> bool) {
+        const STEPS_MAX: usize = 200_000;
+        for _ in 0..STEPS_MAX {
+            if self.is_changing() {
+                self.step_change();
+            } else if !self.deliver() && (until(self) || !self.tick()) {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
+    }
+}
+
+fn summary(inner: &Inner) -> String {
+    match inner {
+        Inner::Message(message) => format!("{:?} {} {} result {}", message.kind, message.lock, message.remote_lock, message.result),
+        Inner::Rcom(rcom) => format!("{:?} result {}", rcom.body.kind(), rcom.result),
+        Inner::Fin => "fin".into(),
+    }
+}
