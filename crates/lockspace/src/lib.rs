@@ -6,3 +6,4 @@
 //! [`machine::Machine::poll_event`] until both are `None`, then asks [`machine::Machine::poll_timeout`].
 
 pub mod machine;
+pub mod node;

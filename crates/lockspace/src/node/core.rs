@@ -12,7 +12,7 @@ use outlast_session::Instant;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, broadcast};
 
-use crate::machine::{Event, Machine, MachineFault, Outcome, not_ready_reply};
+use crate::machine::{Event, Machine, MachineFault, Outcome, RecoveryFailure, not_ready_reply};
 
 /// Events that a slow listener may be behind.
 const EVENTS_KEPT: usize = 256;
@@ -30,6 +30,8 @@ pub enum LockspaceEvent {
         /// All, with their slots.
         members: Vec<(NodeId, u16)>,
     },
+    /// The members cannot agree: locking stands still until the membership changes again.
+    RecoveryFailed(RecoveryFailure),
 }
 
 /// What is known of another node.
@@ -77,6 +79,7 @@ pub(crate) struct Space {
     pub(crate) locks: BTreeMap<LockId, Cell>,
     pub(crate) running: bool,
     pub(crate) generation: u32,
+    pub(crate) failure: Option<RecoveryFailure>,
     pub(crate) events: broadcast::Sender<LockspaceEvent>,
     /// Wait for locking to go on.
     pub(crate) waiting: Vec<Waker>,
@@ -90,6 +93,7 @@ impl Space {
             locks: BTreeMap::new(),
             running: false,
             generation: 0,
+            failure: None,
             events: broadcast::channel(EVENTS_KEPT).0,
             waiting: Vec::new(),
         }
@@ -164,6 +168,14 @@ impl Shared {
         // A panic elsewhere is a bug of ours; whoever is left may still give up his locks.
         let guard = self.core.lock().unwrap_or_else(PoisonError::into_inner);
         Locked { guard: Some(guard), shared: self, now: self.clock.now(), wakes: Vec::new() }
+    }
+
+    /// All is said: the connections end in order.
+    pub(crate) fn close(&self) {
+        let mut locked = self.lock();
+        locked.closing = true;
+        let wakes = locked.peers.values_mut().flat_map(|peer| std::mem::take(&mut peer.wakers).into_values());
+        locked.wakes = wakes.collect();
     }
 }
 
@@ -309,20 +321,23 @@ fn handle_event(
         Event::RecoveryDone { generation, members, slot } => {
             tracing::info!(lockspace = space.name, generation, slot, "recovered");
             space.running = true;
+            space.failure = None;
             space.generation = generation;
             wakes.append(&mut space.waiting);
             let _ = space.events.send(LockspaceEvent::RecoveryDone { generation, members });
         }
-        #[allow(unreachable_patterns)]
-        _ => {}
+        Event::RecoveryFailed(failure) => {
+            tracing::error!(lockspace = space.name, %failure, "the recovery cannot go on");
+            space.failure = Some(failure.clone());
+            wakes.append(&mut space.waiting);
+            let _ = space.events.send(LockspaceEvent::RecoveryFailed(failure));
+        }
     }
 }
 
 fn complete(space: &mut Space, lock: LockId, outcome: Outcome, now: Instant, wakes: &mut Vec<Waker>) {
     let Some(cell) = space.locks.get_mut(&lock) else { return };
     match &outcome {
-        // The operation that was to be canceled had ended.
-        Outcome::NothingToCancel => return,
         Outcome::Granted { mode, status_flags, value: _ } => {
             if status_flags.contains(StatusFlags::DEMOTED) {
                 tracing::debug!(lock = %lock, "demoted on the way to {mode}");

@@ -3,7 +3,7 @@
 use outlast_dlm::wire::NodeId;
 use thiserror::Error;
 
-use crate::machine::{StartError, UserError};
+use crate::machine::{RecoveryFailure, StartError, UserError};
 
 /// A node, or its part in a lockspace, cannot be.
 #[derive(Debug, Error)]
@@ -32,6 +32,9 @@ pub enum NodeError {
     /// This node is in that lockspace already. The user's fault.
     #[error("this node is in lockspace {0} already")]
     Joined(String),
+    /// The members cannot agree. Whose fault it is the failure says.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryFailure),
     /// The node was shut down, or the lockspace left.
     #[error("the lockspace was left")]
     Left,

@@ -337,7 +337,7 @@ impl Guard {
             Outcome::Canceled if deadline.is_some() => Err(LockError::Deadline),
             Outcome::Canceled => Err(LockError::Canceled),
             Outcome::Deadlock => Err(LockError::Deadlock),
-            Outcome::Unlocked | Outcome::NothingToCancel => Err(LockError::Left),
+            Outcome::Unlocked => Err(LockError::Left),
             Outcome::Failed(error) => Err(LockError::Failed(error)),
         }
     }

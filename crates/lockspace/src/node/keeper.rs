@@ -184,15 +184,7 @@ impl Node {
             }
         });
         let in_order = done.await.is_ok();
-        let mut locked = self.shared.lock();
-        locked.closing = true;
-        let core = &mut *locked;
-        let mut wakes = Vec::new();
-        for peer in core.peers.values_mut() {
-            wakes.extend(std::mem::take(&mut peer.wakers).into_values());
-        }
-        locked.wakes = wakes;
-        drop(locked);
+        self.shared.close();
         // The connections' tasks close them in order; they end by themselves.
         tokio::task::yield_now().await;
         in_order

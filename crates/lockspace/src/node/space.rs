@@ -88,6 +88,7 @@ impl Lockspace {
     pub fn suspend(&self) -> Result<(), NodeError> {
         self.with(|space, now| {
             space.running = false;
+            space.failure = None;
             space.machine.handle_stop(now);
         })
     }
@@ -132,13 +133,16 @@ impl Lockspace {
     /// Waits until locking goes on: all members have agreed.
     ///
     /// # Errors
-    /// [`NodeError::Left`].
+    /// [`NodeError::Left`], [`NodeError::Recovery`].
     pub async fn recovered(&self) -> Result<(), NodeError> {
         poll_fn(|cx| {
             let mut locked = self.shared.lock();
             match locked.spaces.get_mut(&self.id) {
                 None => Poll::Ready(Err(NodeError::Left)),
                 Some(space) if space.running => Poll::Ready(Ok(())),
+                Some(Space { failure: Some(failure), .. }) => {
+                    Poll::Ready(Err(NodeError::Recovery(failure.clone())))
+                }
                 Some(space) => {
                     space.waiting.retain(|waker| !waker.will_wake(cx.waker()));
                     space.waiting.push(cx.waker().clone());
@@ -181,7 +185,7 @@ impl Lockspace {
         let core = &mut *locked;
         let Some(mut space) = core.spaces.remove(&self.id) else { return };
         space.machine.handle_stop(now);
-        for member in space.machine.members() {
+        for member in space.machine.members.nodes() {
             if let Some(peer) = core.peers.get_mut(&member) {
                 peer.session.remove_member(now);
             }

@@ -354,7 +354,9 @@ impl Cluster {
         let state = self.nodes.get_mut(&node).unwrap();
         match state.machine.unlock(id, flags, None, now) {
             Ok(()) => {
-                state.locks.get_mut(&id).unwrap().asked = Some(Asked::Unlock);
+                if let Some(user) = state.locks.get_mut(&id) {
+                    user.asked = Some(Asked::Unlock { of_request: matches!(user.asked, Some(Asked::Request(_))) });
+                }
                 self.note(|| format!("user of {node}: unlock {id} {flags:?}"));
             }
             Err(error) => self.note(|| format!("user of {node}: unlock {id} {flags:?}: {error}")),

@@ -8,7 +8,8 @@ use outlast_lockspace::machine::Outcome;
 pub(crate) enum Asked {
     Request(Mode),
     Convert { to: Mode, may_lose: bool },
-    Unlock,
+    /// Perhaps while a request was under way, which then may end first.
+    Unlock { of_request: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ impl UserLock {
         let held = self.held?;
         match self.asked {
             None => Some(held),
-            Some(Asked::Request(_) | Asked::Unlock) => None,
+            Some(Asked::Request(_) | Asked::Unlock { .. }) => None,
             Some(Asked::Convert { may_lose: true, .. }) => Some(Mode::Null),
             Some(Asked::Convert { to, may_lose: false }) => Some(weaker(held, to)),
         }
@@ -76,7 +77,15 @@ impl UserLock {
             }
             (Outcome::Unlocked, Some(_)) => Ok(true),
             // It crossed with the unlock.
-            (Outcome::Granted { .. } | Outcome::Canceled, Some(Asked::Unlock)) => Ok(false),
+            (Outcome::Granted { .. }, Some(Asked::Unlock { of_request: true })) => {
+                self.asked = Some(Asked::Unlock { of_request: false });
+                Ok(false)
+            }
+            (Outcome::WouldBlock | Outcome::Canceled, Some(Asked::Unlock { of_request: true })) => Ok(true),
+            (
+                Outcome::Granted { .. } | Outcome::WouldBlock | Outcome::Canceled | Outcome::Deadlock,
+                Some(Asked::Unlock { of_request: false }),
+            ) => Ok(false),
             _ => wrong(),
         }
     }
