@@ -208,6 +208,7 @@ impl Cluster {
                 event => panic!("{event:?}"),
             }
         }
+        assert_eq!(state.machine.statistics().faults, 0, "node {node} blames another for what it said before");
         for line in lines {
             self.note(|| line);
         }
@@ -314,7 +315,7 @@ impl Cluster {
         let state = self.nodes.get_mut(&node).unwrap();
         let id = state.machine.lock(request, now).unwrap();
         let asked = Some(Asked::Request(mode));
-        state.locks.insert(id, UserLock { name: index, held: None, asked, cancel: false, flags });
+        state.locks.insert(id, UserLock { name: index, held: None, asked, cancel: false, unsure: false, flags });
         self.note(|| format!("user of {node}: lock {id} {mode} of resource {index} {flags:?}"));
         self.drain(node);
     }

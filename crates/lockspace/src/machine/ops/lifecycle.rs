@@ -82,6 +82,10 @@ impl Machine {
     /// Sets a resource aside that has no locks any more. It is kept for a while in case it is wanted again, and for as
     /// long as the directory needs it if this node is the place in the directory and the master is another.
     pub(crate) fn settle_resource(&mut self, key: ResourceKey, now: Instant) {
+        if !self.is_running() {
+            // A recovery goes through all, and settles them at its end.
+            return;
+        }
         let us = self.config.node;
         let Some(resource) = self.table.resource_mut(key) else { return };
         if resource.attached > 0 || !resource.active {

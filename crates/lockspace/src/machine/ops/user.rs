@@ -68,6 +68,9 @@ impl Machine {
         check_lock_flags(flags, mode, true)?;
         let value = self.check_value(flags, value)?;
         self.check_convert(lock, mode, flags)?;
+        if self.own_lock(lock)?.deferred > 0 {
+            return Err(UserError::Busy(lock));
+        }
         if self.is_running() {
             self.start_convert(lock, mode, flags, value, now);
         } else {
@@ -287,7 +290,7 @@ impl Machine {
         let Some(granted) = lock.granted.filter(|_| lock.queue == Some(Queue::Granted)) else {
             return Err(UserError::Busy(id));
         };
-        if lock.wait.is_some() || lock.has_overlap() || lock.deferred > 0 {
+        if lock.wait.is_some() || lock.has_overlap() {
             return Err(UserError::Busy(id));
         }
         if flags.contains(LockFlags::QUEUE_CONVERSION) && !rules::may_queue_conversion(granted, mode) {

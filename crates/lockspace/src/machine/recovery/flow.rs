@@ -167,6 +167,9 @@ impl Machine {
                     self.settle_resources();
                 }
                 self.purge_saved();
+                // What they left behind is put right here. Linux remembers them until all are done, and if this recovery
+                // ends before, drops in the next what one said meanwhile that came back and is running already.
+                self.members.forget_gone();
                 self.recovery.status |= RecoveryStatus::DONE;
                 self.wait_for_all(Stage::Done, now);
             }
@@ -222,7 +225,6 @@ impl Machine {
 
     /// The recovery is over on all nodes: locking goes on.
     fn go_on(&mut self, now: Instant) {
-        self.members.forget_gone();
         self.recovery.running = true;
         let members = self.members.states().map(|(node, state)| (node, state.slot)).collect();
         self.events.push_back(Event::RecoveryDone {
