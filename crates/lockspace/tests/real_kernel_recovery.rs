@@ -81,7 +81,8 @@ fn a_kernel_loses_its_power_and_the_others_put_its_locks_and_resources_right() {
         assert_eq!(first.ast(1000 + tag).unwrap().status, status::GRANTED);
     }
     let kept = ours.run(space.lock("master gone", Mode::ProtectedRead)).unwrap();
-    let reader = LockOptions::new(Mode::ConcurrentRead).with_value_block();
+    // A new master trusts the value block of who kept writers out, and of nobody else.
+    let reader = LockOptions::new(Mode::ProtectedRead).with_value_block();
     let value_kept = ours.run(space.lock("value kept", reader.clone())).unwrap();
     assert_eq!(value_kept.value(), Some(&value("kept")[..]));
     first.lock(1, "value gone", theirs(Mode::Null), flags::VALBLK).unwrap();
@@ -109,6 +110,7 @@ fn a_kernel_loses_its_power_and_the_others_put_its_locks_and_resources_right() {
     // The value block that the dead held for writing is not to be trusted, the other is.
     let doubtful = ours.run(space.lock("value gone", reader.clone())).unwrap();
     assert!(!doubtful.is_value_valid());
+
     let again = ours.run(space.lock("value kept", reader)).unwrap();
     assert_eq!((again.value(), again.is_value_valid()), (Some(&value("kept")[..]), true));
     // All that was held by the dead is free, and what the others hold is not.
