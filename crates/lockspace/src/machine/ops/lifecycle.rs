@@ -125,7 +125,9 @@ impl Machine {
 
     /// Removes a lock that is over when no answer is awaited any more.
     pub(crate) fn reap(&mut self, id: LockId, now: Instant) {
-        let Some(lock) = self.table.lock(id).filter(|lock| lock.ending && lock.wait.is_none()) else { return };
+        let Some(lock) = self.table.lock(id).filter(|lock| lock.ending && lock.wait.is_none()) else {
+            return;
+        };
         let key = lock.resource;
         self.table.remove_lock(id);
         self.settle_resource(key, now);

@@ -284,7 +284,8 @@ fn take_reply_flags(lock: &mut Lock, message: Option<&Message>) {
 
 /// The master demoted the lock to null while it converts.
 fn take_demotion(lock: &mut Lock) {
-    if lock.status_flags.contains(StatusFlags::DEMOTED) && lock.granted.is_some() && lock.requested.is_some() {
+    if lock.status_flags.contains(StatusFlags::DEMOTED) && lock.granted.is_some() && lock.requested.is_some()
+    {
         lock.granted = Some(Mode::Null);
     }
 }

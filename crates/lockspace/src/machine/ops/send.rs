@@ -1,8 +1,6 @@
 //! Messages about locks, with every field as Linux fills it (`lock.c`), and the answers that are awaited.
 
-use outlast_dlm::wire::{
-    CallbackFlags, Inner, LockFlags, LockId, Message, MessageKind, Mode, NodeId,
-};
+use outlast_dlm::wire::{CallbackFlags, Inner, LockFlags, LockId, Message, MessageKind, Mode, NodeId};
 
 use crate::machine::Machine;
 use crate::machine::table::{ResourceKey, Role, Wait};
@@ -87,7 +85,13 @@ impl Machine {
     }
 
     /// Says who the master is; in the answer to a lookup the lock's number is that of who asked.
-    pub(super) fn send_lookup_reply(&mut self, to: NodeId, asked: &Message, master: Option<NodeId>, result: i32) {
+    pub(super) fn send_lookup_reply(
+        &mut self,
+        to: NodeId,
+        asked: &Message,
+        master: Option<NodeId>,
+        result: i32,
+    ) {
         let message = Message {
             node: master.map_or(NO_NODE, node_field),
             lock: asked.lock,

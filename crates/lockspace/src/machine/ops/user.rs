@@ -1,6 +1,8 @@
 //! What users ask for.
 
-use outlast_dlm::wire::{DistributedFlags, LockFlags, LockId, MessageKind, Mode, Name, NodeId, Queue, StatusFlags};
+use outlast_dlm::wire::{
+    DistributedFlags, LockFlags, LockId, MessageKind, Mode, Name, NodeId, Queue, StatusFlags,
+};
 use outlast_session::Instant;
 
 use super::{Deferred, rules};
@@ -155,7 +157,8 @@ impl Machine {
                         self.end_lock(lock, now);
                     }
                 }
-                Deferred::Convert { lock, mode, flags, value } => match self.check_convert(lock, mode, flags) {
+                Deferred::Convert { lock, mode, flags, value } => match self.check_convert(lock, mode, flags)
+                {
                     Ok(()) => self.start_convert(lock, mode, flags, value, now),
                     Err(error) => self.complete(lock, Outcome::Failed(late_error(&error))),
                 },

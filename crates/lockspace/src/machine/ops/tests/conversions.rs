@@ -205,10 +205,7 @@ fn a_deadlock_is_broken_by_demotion_where_the_user_allows_it() {
         assert_eq!(net.at(second).lock_view(other).and_then(|view| view.granted), Some(NL));
         net.unlock(first, one);
         let status_flags = StatusFlags::DEMOTED;
-        assert_eq!(
-            net.outcomes(second, other),
-            [Outcome::Granted { mode: EX, status_flags, value: None }]
-        );
+        assert_eq!(net.outcomes(second, other), [Outcome::Granted { mode: EX, status_flags, value: None }]);
     }
 }
 

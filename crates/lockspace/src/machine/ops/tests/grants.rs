@@ -47,8 +47,12 @@ fn who_does_not_want_to_wait_is_told_so_and_leaves_nothing_behind() {
                     "the number means nothing any more"
                 );
                 assert_eq!(net.blocked(first, holder), [], "nobody is told");
-                let locks: usize =
-                    net.machines.values().flat_map(Machine::resources).map(|resource| resource.locks.len()).sum();
+                let locks: usize = net
+                    .machines
+                    .values()
+                    .flat_map(Machine::resources)
+                    .map(|resource| resource.locks.len())
+                    .sum();
                 assert_eq!(locks, 1, "the holder's: it came first, so it is at its master");
             }
         }

@@ -174,7 +174,11 @@ fn a_master_that_has_forgotten_and_asks_again_before_the_directory_forgets() {
     let other = net.request(3, name, EX, NONE).expect("a request");
     net.settle();
     let outcomes = [net.outcomes(1, again), net.outcomes(3, other)];
-    assert_eq!(outcomes.iter().filter(|outcomes| outcomes.len() == 1).count(), 1, "one of them: {outcomes:?}");
+    assert_eq!(
+        outcomes.iter().filter(|outcomes| outcomes.len() == 1).count(),
+        1,
+        "one of them: {outcomes:?}"
+    );
 }
 
 #[test]

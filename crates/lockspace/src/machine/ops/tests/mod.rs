@@ -8,6 +8,7 @@ mod grants;
 mod masters;
 mod messages;
 mod overlap;
+mod random;
 mod values;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -104,7 +105,8 @@ impl Net {
     /// Delivers the next message from one node to another, and says what it was.
     pub(super) fn deliver(&mut self, from: u32, to: u32) -> MessageKind {
         self.collect();
-        let message = self.links.get_mut(&(from, to)).and_then(VecDeque::pop_front).expect("a message is under way");
+        let message =
+            self.links.get_mut(&(from, to)).and_then(VecDeque::pop_front).expect("a message is under way");
         let kind = message.kind;
         self.delivered.push((from, to, message.clone()));
         let now = self.now;
@@ -134,7 +136,8 @@ impl Net {
         mode: Mode,
         flags: LockFlags,
     ) -> Result<LockId, UserError> {
-        let request = LockRequest { name, mode, flags, process: 100 + node, value: None, wants_blocking: true };
+        let request =
+            LockRequest { name, mode, flags, process: 100 + node, value: None, wants_blocking: true };
         let now = self.now;
         self.at(node).lock(request, now)
     }
@@ -209,7 +212,10 @@ impl Net {
 
     /// The kinds of messages that were delivered since this was asked last.
     pub(super) fn kinds(&mut self) -> Vec<(u32, u32, MessageKind)> {
-        core::mem::take(&mut self.delivered).into_iter().map(|(from, to, message)| (from, to, message.kind)).collect()
+        core::mem::take(&mut self.delivered)
+            .into_iter()
+            .map(|(from, to, message)| (from, to, message.kind))
+            .collect()
     }
 
     pub(super) fn receive(&mut self, from: u32, to: u32, message: Message) -> Result<(), MachineFault> {

@@ -16,7 +16,10 @@ fn held(mode: Mode) -> (Net, Name, LockId) {
 /// That nothing of any lock at node 2 is left, at either node.
 fn assert_gone(net: &mut Net) {
     assert_eq!(net.at(2).table.lock_count(), 0);
-    assert_eq!(net.at(1).resources().flat_map(|resource| resource.locks).filter(|lock| lock.owner.0 == 2).count(), 0);
+    assert_eq!(
+        net.at(1).resources().flat_map(|resource| resource.locks).filter(|lock| lock.owner.0 == 2).count(),
+        0
+    );
 }
 
 #[test]
@@ -75,7 +78,8 @@ fn a_request_whose_answer_is_awaited_is_given_up_by_force_when_it_is_there() {
         let lock = net.request(2, name, EX, NONE).expect("a request");
         net.start_unlock(2, lock, FORCE);
         net.settle();
-        let expected = if mode == NL { vec![granted(EX), Outcome::Unlocked] } else { vec![Outcome::Unlocked] };
+        let expected =
+            if mode == NL { vec![granted(EX), Outcome::Unlocked] } else { vec![Outcome::Unlocked] };
         assert_eq!(net.outcomes(2, lock), expected);
         assert_gone(&mut net);
     }
@@ -130,7 +134,11 @@ fn a_cancel_that_crosses_a_granted_conversion_is_moot_and_the_next_one_can_be_as
     net.start_convert(2, lock, PW, NONE);
     net.start_convert(2, lock, EX, NONE);
     net.settle();
-    assert_eq!(net.outcomes(2, lock), [granted(PW), granted(EX)], "the late answer to the cancel confuses nobody");
+    assert_eq!(
+        net.outcomes(2, lock),
+        [granted(PW), granted(EX)],
+        "the late answer to the cancel confuses nobody"
+    );
     net.unlock(2, lock);
     assert_gone(&mut net);
 }
