@@ -380,7 +380,7 @@ impl Cluster {
 
     /// Everything goes on until nothing is to be done but to remove what is unused.
     pub(crate) fn quiesce(&mut self, until: impl Fn(&Self) -> bool) {
-        const STEPS_MAX: usize = 200_000;
+        const STEPS_MAX: usize = 20_000;
         for _ in 0..STEPS_MAX {
             if self.is_changing() {
                 self.step_change();

@@ -93,7 +93,7 @@ impl Machine {
         }
         resource.active = false;
         resource.value = None;
-        let keep = resource.directory == us && resource.master != Some(us);
+        let keep = resource.directory == us && resource.master.is_some_and(|master| master != us);
         if !keep {
             self.table.set_toss(key, Some(now + self.config.toss_after));
         }
