@@ -134,6 +134,9 @@ impl Machine {
         now: Instant,
     ) -> Result<(), MachineFault> {
         let Some(id) = self.own_lock_of(from, message)? else { return Ok(()) };
+        if message.kind == MessageKind::CancelReply && self.take_moot_answer(id, from) {
+            return Ok(());
+        }
         self.answered(id, message.kind, message.result, Some(message), now);
         Ok(())
     }

@@ -221,3 +221,21 @@ fn when_the_first_of_several_is_given_up_the_others_go_on() {
         }
     }
 }
+
+#[test]
+fn the_late_answer_to_a_moot_cancel_is_not_taken_for_that_of_the_next_one() {
+    let (mut net, name, _) = held(CR);
+    let lock = net.hold(2, name, NL);
+    net.start_convert(2, lock, PR, NONE);
+    net.start_cancel(2, lock);
+    net.deliver(2, 1);
+    net.deliver(1, 2);
+    assert_eq!(net.outcomes(2, lock), [granted(PR)]);
+    net.start_convert(2, lock, EX, NONE);
+    net.start_cancel(2, lock);
+    net.settle();
+    assert_eq!(net.outcomes(2, lock), [Outcome::Canceled]);
+    assert_eq!(net.at(2).lock_view(lock).and_then(|view| view.granted), Some(PR));
+    net.unlock(2, lock);
+    assert_gone(&mut net);
+}
