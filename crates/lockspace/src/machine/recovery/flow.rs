@@ -64,6 +64,13 @@ impl Machine {
         Ok(())
     }
 
+    /// Numbers the membership that the next [`Machine::handle_start`] tells: nodes of ours with different numbers wait for
+    /// each other, so that no one need see to it that all have stopped before any is started. 0, as at first: nobody
+    /// numbers them, and somebody does see to it.
+    pub const fn set_epoch(&mut self, epoch: u64) {
+        self.recovery.epoch = epoch;
+    }
+
     /// When [`Machine::recovery_timeout`] has something to do.
     pub(crate) fn recovery_deadline(&self) -> Option<Instant> {
         let poll = match &self.recovery.step {

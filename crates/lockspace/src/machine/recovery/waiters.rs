@@ -12,6 +12,7 @@ impl Machine {
     /// The answers of those who left will not come. What they would have been is clear for unlocks and cancels;
     /// requests and conversions are marked to be asked again, and all questions to the directory, for it is new.
     pub(super) fn prepare_waiters(&mut self, now: Instant) {
+        self.forget_moot_cancels();
         let waiters: Vec<LockId> = self.table.waiters().collect();
         for id in waiters {
             let Some(lock) = self.table.lock_mut(id) else { continue };
