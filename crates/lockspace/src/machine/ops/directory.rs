@@ -91,9 +91,12 @@ impl Machine {
         }
         let key = lock.resource;
         self.take_answer(id, MessageKind::LookupReply, message.result);
+        // An answer can be overtaken: the master that took in a lock of ours meanwhile is the right one.
         if let Some(resource) = self.table.resource_mut(key) {
-            resource.master = master;
-            if master == Some(us) {
+            if resource.is_unlocked() || resource.master.is_none() {
+                resource.master = master;
+            }
+            if resource.master == Some(us) {
                 resource.first_lock = None;
             }
         }
@@ -111,7 +114,7 @@ impl Machine {
         } else {
             self.request_lock(id, now);
         }
-        if master == Some(us) {
+        if self.is_master(key) {
             self.retry_waiting_for_master(key, now);
         }
         Ok(())

@@ -41,6 +41,8 @@ pub(crate) struct Resource {
     pub(crate) master_uncertain: bool,
     /// In a recovery: it gets a new master.
     pub(crate) new_master: bool,
+    /// In a recovery, at the directory node: the master has said in this one that it is the master.
+    pub(crate) master_told: bool,
     /// In a recovery: this node became the master.
     pub(crate) became_master: bool,
     /// In a recovery: conversions are in doubt.
@@ -74,6 +76,7 @@ impl Resource {
             value_not_valid_before: false,
             master_uncertain: false,
             new_master: false,
+            master_told: false,
             became_master: false,
             recover_convert: false,
             recover_grant: false,
