@@ -36,6 +36,7 @@ impl Machine {
         }
         resource.directory = us;
         let master = *resource.master.get_or_insert(from);
+        resource.master_told |= master == from;
         if master == us {
             return self.receive_request(from, message, now);
         }
@@ -52,10 +53,7 @@ impl Machine {
         let us = self.config.node;
         let found = self.table.find(name_hash(name.as_bytes()), &name);
         let removable = found.and_then(|key| self.table.resource(key)).is_some_and(|resource| {
-            resource.directory == us
-                && !resource.active
-                && resource.master == Some(from)
-                && resource.attached == 0
+            resource.directory == us && !resource.active && resource.master == Some(from)
         });
         match found {
             Some(key) if removable => {

@@ -281,6 +281,10 @@ impl Machine {
             take_reply_flags(lock, Some(message));
             lock.remote = message.lock;
             take_alternate(lock);
+            let key = lock.resource;
+            if let Some(resource) = self.table.resource_mut(key) {
+                resource.master_told = true;
+            }
         }
     }
 }
