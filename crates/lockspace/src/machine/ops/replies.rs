@@ -21,6 +21,11 @@ impl Machine {
             (Role::CopyFor(_), _) => None,
             // The directory node, if it is the master, answers a lookup like this.
             (Role::Own, MessageKind::RequestReply) => lock.wait.map(|wait| wait.node),
+            // Who was asked answers, whoever is believed to be the master by now.
+            (Role::Own, MessageKind::ConvertReply | MessageKind::UnlockReply | MessageKind::CancelReply) => {
+                let moot = lock.moot_cancels.map(|(node, _)| node);
+                lock.wait.map(|wait| wait.node).or(moot).or_else(|| self.other_node(id))
+            }
             (Role::Own, _) => self.other_node(id),
         };
         if sender == Some(from) {

@@ -266,3 +266,16 @@ fn who_does_not_know_that_it_was_demoted_gets_no_answer_that_it_does_not_expect(
     net.convert(2, lock, NL, NONE);
     assert_eq!(net.kinds(), [(2, 1, MessageKind::Convert)], "to null is a step down for its owner");
 }
+
+#[test]
+fn the_answer_of_who_was_asked_counts_whoever_is_believed_to_be_the_master_by_now() {
+    let (mut net, name, _) = held(NL);
+    let lock = net.hold(2, name, EX);
+    net.start_unlock(2, lock, NONE);
+    let machine = net.at(2);
+    let key = machine.table.lock(lock).expect("it is there").resource;
+    machine.table.resource_mut(key).expect("it is there").master = None;
+    net.settle();
+    assert_eq!(net.outcomes(2, lock), [Outcome::Unlocked]);
+    assert_gone(&mut net);
+}
