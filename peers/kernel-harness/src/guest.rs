@@ -203,28 +203,35 @@ impl Guest {
         self.done(Command::Recovered { lockspace, seconds: PATIENCE.as_secs() })
     }
 
-    /// Leaves a lockspace; its [`Process`]es must be dropped. As long as the other members have not been told,
-    /// the kernel waits up to 5 s for them to say goodbye.
+    /// Leaves a lockspace in which nobody else is; see [`leave`]. Its [`Process`]es must be dropped.
     ///
     /// # Errors
     ///
-    /// What the kernel says, or that it took longer than [`PATIENCE`].
+    /// What the kernel says (EBUSY if there are locks still), or that it took longer than [`PATIENCE`].
     pub fn leave(&self, lockspace: &str) -> Result<(), LabError> {
-        self.leave_by(lockspace, false)
+        self.leave_begin(lockspace, false)?;
+        self.leave_end(lockspace)
     }
 
-    /// As [`Guest::leave`], even if locks are left behind.
+    /// Begins to leave, even with locks if that is to be forced, up to where the other members are to be told.
     ///
     /// # Errors
     ///
     /// As [`Guest::leave`].
-    pub fn leave_by_force(&self, lockspace: &str) -> Result<(), LabError> {
-        self.leave_by(lockspace, true)
+    pub fn leave_begin(&self, lockspace: &str, force: bool) -> Result<(), LabError> {
+        let lockspace = lockspace.to_owned();
+        self.done(Command::LeaveBegin { lockspace, force, seconds: PATIENCE.as_secs() })
     }
 
-    fn leave_by(&self, lockspace: &str, force: bool) -> Result<(), LabError> {
+    /// Ends what [`Guest::leave_begin`] began. If it is the last lockspace, the kernels say goodbye to each other,
+    /// for which this one waits up to 5 s when others have not been told.
+    ///
+    /// # Errors
+    ///
+    /// As [`Guest::leave`].
+    pub fn leave_end(&self, lockspace: &str) -> Result<(), LabError> {
         let lockspace = lockspace.to_owned();
-        self.done(Command::Leave { lockspace, force, seconds: PATIENCE.as_secs() })
+        self.done(Command::LeaveEnd { lockspace, seconds: PATIENCE.as_secs() })
     }
 
     /// A process in the guest that locks in this lockspace; it dies when it is dropped.
@@ -278,7 +285,8 @@ impl Guest {
             | Command::Stop { .. }
             | Command::Start { .. }
             | Command::Recovered { .. }
-            | Command::Leave { .. }
+            | Command::LeaveBegin { .. }
+            | Command::LeaveEnd { .. }
             | Command::Open { .. }
             | Command::Lock { .. }
             | Command::Convert { .. }
@@ -354,6 +362,18 @@ pub fn change_members(guests: &[&Guest], lockspace: &str, members: &[u8]) -> Res
     at_once(guests, |guest| guest.stop(lockspace))?;
     at_once(guests, |guest| guest.start(lockspace, members))?;
     at_once(guests, |guest| guest.recovered(lockspace))
+}
+
+/// A guest leaves a lockspace; these others stay in it, and there are no more.
+///
+/// # Errors
+///
+/// The first that one of them says.
+pub fn leave(guest: &Guest, lockspace: &str, others: &[&Guest]) -> Result<(), LabError> {
+    guest.leave_begin(lockspace, false)?;
+    let members: Vec<_> = others.iter().map(|other| other.node()).collect();
+    change_members(others, lockspace, &members)?;
+    guest.leave_end(lockspace)
 }
 
 fn at_once<G: Sync>(guests: &[G], work: impl Fn(&G) -> Result<(), LabError> + Sync) -> Result<(), LabError> {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use outlast_kernel_harness::protocol::{Mode, flags, status};
-use outlast_kernel_harness::{AGENT_PORT, PATIENCE, address, change_members, join_all, lab};
+use outlast_kernel_harness::{AGENT_PORT, PATIENCE, address, change_members, join_all, lab, leave};
 
 const LOCKSPACE: &str = "pair";
 const NUMBER: u32 = 4242;
@@ -40,11 +40,7 @@ fn two_kernels_lock_against_each_other_and_hand_a_value_over() {
     assert_eq!(first.ast(1).unwrap().status, status::UNLOCKED);
     drop((first, second));
 
-    std::thread::scope(|scope| {
-        let leaving = scope.spawn(|| two.leave(LOCKSPACE));
-        change_members(&[one], LOCKSPACE, &[1]).unwrap();
-        leaving.join().unwrap().unwrap();
-    });
+    leave(two, LOCKSPACE, &[one]).unwrap();
     one.leave(LOCKSPACE).unwrap();
     for guest in &guests {
         assert!(!guest.sh("ls /sys/kernel/dlm").unwrap().contains(LOCKSPACE));
