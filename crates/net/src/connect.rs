@@ -5,7 +5,7 @@ use crate::path::departure;
 use crate::socket::Socket;
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpSocket, UnixStream};
 use tokio::task::JoinSet;
@@ -65,6 +65,21 @@ pub async fn connect(address: &Address, within: Duration) -> Result<(Socket, Add
     }
 }
 
+/// As [`connect`], from this address of the machine: for peers that know each other by address.
+///
+/// Cancel-safe: dropping the future closes what was being opened.
+///
+/// # Errors
+/// As [`connect`]; also if the machine does not have the address.
+pub async fn connect_from(from: IpAddr, to: SocketAddr, within: Duration) -> Result<Socket, ConnectError> {
+    let address = Address::Ip(to);
+    match tokio::time::timeout(within, open_tcp(Some(from), to)).await {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(source)) => Err(ConnectError::Connect { address, source }),
+        Err(_) => Err(ConnectError::TimedOut { address, within }),
+    }
+}
+
 async fn open(address: &Address) -> Result<(Socket, Address), ConnectError> {
     let failed = |address: &Address| {
         let address = address.clone();
@@ -75,7 +90,7 @@ async fn open(address: &Address) -> Result<(Socket, Address), ConnectError> {
             let stream = UnixStream::connect(path).await.map_err(failed(address))?;
             Ok((Socket::unix(stream).map_err(failed(address))?, address.clone()))
         }
-        Address::Ip(to) => Ok((open_tcp(*to).await.map_err(failed(address))?, address.clone())),
+        Address::Ip(to) => Ok((open_tcp(None, *to).await.map_err(failed(address))?, address.clone())),
         Address::Name { host, port } => {
             let found = tokio::net::lookup_host((host.as_str(), *port)).await;
             let found = found.map_err(|source| ConnectError::Resolve { address: address.clone(), source })?;
@@ -104,7 +119,7 @@ async fn race(name: &Address, mut waiting: VecDeque<SocketAddr>) -> Result<(Sock
     loop {
         match waiting.pop_front() {
             Some(to) => {
-                attempts.spawn(async move { (to, open_tcp(to).await) });
+                attempts.spawn(async move { (to, open_tcp(None, to).await) });
             }
             None if attempts.is_empty() => return Err(last),
             None => {}
@@ -126,8 +141,11 @@ async fn race(name: &Address, mut waiting: VecDeque<SocketAddr>) -> Result<(Sock
     }
 }
 
-async fn open_tcp(to: SocketAddr) -> io::Result<Socket> {
+async fn open_tcp(from: Option<IpAddr>, to: SocketAddr) -> io::Result<Socket> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(from) = from {
+        socket.bind(SocketAddr::new(from, 0))?;
+    }
     let stream = tokio::select! {
         stream = socket.connect(to) => stream?,
         // Whatever was answered would be answered to an address that is gone.
@@ -156,6 +174,22 @@ mod tests {
         let error = connect(&address, Duration::from_secs(5)).await.expect_err("nobody is there");
         assert!(error.to_string().contains(&address.to_string()), "{error}");
         assert!(matches!(error, ConnectError::Connect { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_peer_sees_the_address_that_was_dialled_from() {
+        let listener = crate::Listener::bind(&Address::Ip("127.0.0.1:0".parse().expect("an address"))).await;
+        let listener = listener.expect("a port");
+        let to = listener.address().ip().expect("an address");
+        let from = "127.0.0.77".parse().expect("an address");
+        let dialled = connect_from(from, to, Duration::from_secs(5));
+        let (socket, (_, seen)) = tokio::join!(dialled, listener.accept());
+        assert!(socket.is_ok());
+        assert_eq!(seen.ip().map(|seen| seen.ip()), Some(from));
+        // An address for documentation (RFC 5737).
+        let foreign =
+            connect_from("192.0.2.1".parse().expect("an address"), to, Duration::from_secs(5)).await;
+        assert!(matches!(foreign, Err(ConnectError::Connect { .. })), "{foreign:?}");
     }
 
     #[tokio::test]

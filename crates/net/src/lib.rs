@@ -25,7 +25,7 @@ mod socket;
 
 pub use address::{Address, AddressError};
 pub use clock::{CLOCK_CHECK_MAX, Clock};
-pub use connect::{ATTEMPT_DELAY, ConnectError, connect};
+pub use connect::{ATTEMPT_DELAY, ConnectError, connect, connect_from};
 pub use drive::{DriveEnd, Exchange, Host, LINGER_MAX, READ_BYTES_PER_TURN, drive};
 pub use limit::{HALF_OPEN_MAX, HalfOpen, HalfOpenPlace};
 pub use listener::{BindError, Listener};

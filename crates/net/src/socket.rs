@@ -2,12 +2,13 @@
 
 use crate::Address;
 use crate::path::PathWatch;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -125,6 +126,39 @@ impl Socket {
         }
     }
 
+    /// From now on this end's closing of the connection is a reset, and the peer is told that something was lost: for
+    /// peers that repeat what was under way only then (Linux's DLM). What is unsent is thrown away. Says nothing on a
+    /// Unix socket, which has no such thing.
+    ///
+    /// # Errors
+    /// The connection is gone already.
+    pub fn reset_on_drop(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(&stream.stream).set_linger(Some(Duration::ZERO)),
+            Self::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Lets the system end the connection when the peer has not taken any bytes for `silence`, or does not answer when it
+    /// is asked at about half that time: for dialects that have no heartbeat of their own, and replay what was wrongly
+    /// given up. Says nothing on a Unix socket, whose peer cannot vanish without a word.
+    ///
+    /// # Errors
+    /// The connection is gone already.
+    pub fn give_up_after(&self, silence: Duration) -> io::Result<()> {
+        let Self::Tcp(stream) = self else { return Ok(()) };
+        let socket = SockRef::from(&stream.stream);
+        let probe = silence / 4;
+        let keepalive = TcpKeepalive::new().with_time(silence / 2).with_interval(probe);
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            socket.set_tcp_user_timeout(Some(silence))?;
+            socket.set_tcp_keepalive(&keepalive.with_retries(2))
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        socket.set_tcp_keepalive(&keepalive)
+    }
+
     /// Reads what is there into `buffer`: as much as one system call gives.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
@@ -187,4 +221,34 @@ fn limit_unsent(socket: &SockRef<'_>) {
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = socket;
+}
+
+#[cfg(test)]
+mod ending {
+    use super::*;
+    use crate::{Listener, connect};
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn a_connection_that_shall_be_reset_is_reset_and_another_ends_in_order() {
+        for resets in [true, false] {
+            let listener = Listener::bind(&Address::Ip("127.0.0.1:0".parse().expect("an address"))).await;
+            let listener = listener.expect("a port");
+            let dialled = connect(listener.address(), Duration::from_secs(5));
+            let (dialled, (accepted, _)) = tokio::join!(dialled, listener.accept());
+            let (dialled, _) = dialled.expect("a connection");
+            dialled.give_up_after(Duration::from_secs(8)).expect("a connection");
+            if resets {
+                dialled.reset_on_drop().expect("a connection");
+            }
+            drop(dialled);
+            let Socket::Tcp(mut accepted) = accepted else { panic!("TCP was dialled") };
+            let end = accepted.read(&mut [0; 1]).await;
+            match end {
+                Ok(0) => assert!(!resets),
+                Err(error) => assert!(resets && error.kind() == io::ErrorKind::ConnectionReset, "{error}"),
+                Ok(other) => panic!("{other} bytes out of nothing"),
+            }
+        }
+    }
 }

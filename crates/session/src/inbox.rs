@@ -23,8 +23,12 @@ use crate::time::Instant;
 pub enum GapPolicy {
     /// Taken: the sender took the missing ones back (Ceph's messenger does that; it aborts the frame).
     Accept,
-    /// A fault of the peer (Linux's Ceph client, DLM).
+    /// A fault of the peer (Linux's Ceph client).
     Refuse,
+    /// Dropped: the missing ones come again on this connection, and it behind them. DLM's replay stands behind what was
+    /// waiting to be written when the old connection died, so the receiver may see the new before the repeated. How long to
+    /// wait for them is the dialect's.
+    Await,
 }
 
 /// When a separate acknowledgement is due. Whichever comes first; every message that carries one starts anew.
@@ -66,6 +70,11 @@ pub enum Verdict {
     },
     /// Drop it, it was delivered before, and read on.
     Duplicate,
+    /// Drop it, it comes again behind those that are missing, and read on ([`GapPolicy::Await`]).
+    Early {
+        /// How many.
+        missing: u64,
+    },
 }
 
 /// A number that cannot be taken. The peer's fault; the connection dies, the session may resume.
@@ -137,9 +146,10 @@ impl Inbox {
         }
         let next = ordinal.checked_add(1).ok_or(AcceptError::Exhausted { got: ordinal })?;
         let verdict = match (ordinal - expected, self.gaps) {
-            (0, GapPolicy::Accept | GapPolicy::Refuse) => Verdict::Deliver,
+            (0, GapPolicy::Accept | GapPolicy::Refuse | GapPolicy::Await) => Verdict::Deliver,
             (missing, GapPolicy::Accept) => Verdict::DeliverAfterGap { missing },
             (_, GapPolicy::Refuse) => return Err(AcceptError::Gap { expected, got: ordinal }),
+            (missing, GapPolicy::Await) => return Ok(Verdict::Early { missing }),
         };
         self.received = Some(next);
         self.owe(cost as u64, now);
@@ -185,6 +195,11 @@ impl Inbox {
         if self.received.is_some() {
             self.ack = Ack::Due;
         }
+    }
+
+    /// The peer waits for an acknowledgement of what it sent last (DLM: of its FIN): one is due now.
+    pub const fn demand_ack(&mut self) {
+        self.ack = Ack::Due;
     }
 
     /// Whether something came that the peer was not told of.
@@ -270,6 +285,25 @@ mod tests {
         assert_eq!(lenient.received_count(), 4);
         assert_eq!(strict.accept(3, 1, T0), Err(AcceptError::Gap { expected: 1, got: 3 }));
         assert_eq!(strict.accept(1, 1, T0), Ok(Verdict::Deliver), "the refusal changed nothing");
+    }
+
+    #[test]
+    fn what_comes_early_is_dropped_where_the_missing_come_again() {
+        let mut inbox = inbox(GapPolicy::Await);
+        assert_eq!(inbox.accept(0, 1, T0), Ok(Verdict::Deliver));
+        inbox.note_ack_sent();
+        assert_eq!(inbox.accept(2, 1, T0), Ok(Verdict::Early { missing: 1 }));
+        assert_eq!((inbox.received_count(), inbox.ack_pending()), (1, false), "nothing is held of it");
+        assert_eq!(inbox.accept(1, 1, T0), Ok(Verdict::Deliver));
+        assert_eq!(inbox.accept(2, 1, T0), Ok(Verdict::Deliver));
+    }
+
+    #[test]
+    fn an_acknowledgement_that_the_peer_waits_for_is_due_at_once() {
+        let mut inbox = inbox(GapPolicy::Accept);
+        inbox.accept(0, 1, T0).expect("new");
+        inbox.demand_ack();
+        assert!(inbox.ack_due(T0));
     }
 
     #[test]

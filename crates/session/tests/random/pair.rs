@@ -210,6 +210,7 @@ impl<C: Convention> Pair<C> {
                 self.seen.gaps += 1;
                 true
             }
+            Verdict::Early { .. } => unreachable!("this inbox takes what comes"),
             Verdict::Duplicate => {
                 self.seen.duplicates += 1;
                 self.bug == Bug::DeliversDuplicates

@@ -1,0 +1,7 @@
+//! Two sessions and the connections between them, over links that are cut at any byte.
+
+mod ends;
+mod fin;
+mod loss;
+mod random;
+mod versions;
