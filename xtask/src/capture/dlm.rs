@@ -239,8 +239,13 @@ fn describe(bytes: &[u8]) -> Result<String, Failure> {
         RCOM => {
             let name = RCOM_TYPES.get((u32_at(bytes, 16) as usize).wrapping_sub(1)).copied().unwrap_or("?");
             let result = u32_at(bytes, 20);
+            let page = match page(rest) {
+                Some((names, true)) if bytes[16] == NAMES_REPLY => format!(", {names} names and no more"),
+                Some((names, false)) if bytes[16] == NAMES_REPLY => format!(", {names} names"),
+                _ => String::new(),
+            };
             format!(
-                "RCOM {name} {version}, lockspace {number}: result {result:#x}, {} more bytes",
+                "RCOM {name} {version}, lockspace {number}: result {result:#x}, {} more bytes{page}",
                 rest.len()
             )
         }
