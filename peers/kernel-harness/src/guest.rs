@@ -32,29 +32,51 @@ pub struct Guest {
     machine: Child,
 }
 
+/// The machine that a guest shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// 1 to 9.
+    pub processors: u8,
+    /// Files are in it, too.
+    pub memory_mb: u32,
+    /// Programs and what else the guest is to have, in its folder `/job`. Programs are static: there are no
+    /// libraries in the guest.
+    pub files: Vec<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { processors: 1, memory_mb: 320, files: Vec::new() }
+    }
+}
+
 /// How to boot.
-pub(crate) struct Boot {
+pub(crate) struct Boot<'a> {
     pub(crate) node: u8,
-    pub(crate) processors: u8,
+    pub(crate) options: &'a Options,
     pub(crate) bridge: &'static str,
     pub(crate) folder: PathBuf,
     pub(crate) agent: PathBuf,
 }
 
 impl Guest {
-    pub(crate) fn boot(lab: Arc<Inner>, boot: Boot) -> Result<Self, LabError> {
-        let Boot { node, processors, bridge, folder, agent } = boot;
+    pub(crate) fn boot(lab: Arc<Inner>, boot: Boot<'_>) -> Result<Self, LabError> {
+        let Boot { node, options, bridge, folder, agent } = boot;
         let script = agent::root().join("peers/kernel");
         let mut command = std::process::Command::new(&script);
         command
             .arg("boot")
             .arg(&folder)
             .args(["--netns", lab.namespace.name(), "--tap", &port_of(node), "--bridge", bridge])
-            .args(["--address", &format!("{}/24", address(node)), "--cpus", &processors.to_string()])
+            .args(["--address", &format!("{}/24", address(node))])
+            .args(["--cpus", &options.processors.to_string(), "--mem", &options.memory_mb.to_string()])
             .args(["--owner", &std::process::id().to_string()])
             .arg("--agent")
             .arg(agent)
             .stdin(Stdio::null());
+        for file in &options.files {
+            command.arg("--file").arg(file);
+        }
         let machine = command.spawn().map_err(LabError::at(script.display()))?;
         let mut guest = Self { lab, node, folder, machine };
         guest.wait_for_agent()?;
