@@ -7,7 +7,9 @@ use outlast_kernel_harness::{
 };
 use std::error::Error;
 use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 type Done = Result<(), Box<dyn Error>>;
@@ -15,14 +17,19 @@ type Done = Result<(), Box<dyn Error>>;
 const LOCKSPACE: &str = "golden";
 const NUMBER: u32 = 0x00c0_ffee;
 /// So many resources, with names so long that they do not fit into one message.
-const NAMES: u64 = 600;
+const NAME_COUNT: u64 = 600;
 /// Tags of the many locks.
 const MANY: u64 = 1000;
 /// How often, and how far apart, a lock left behind is purged.
 const PURGES: u32 = 20;
 const PURGE_PAUSE: Duration = Duration::from_millis(300);
-/// How long a kernel's answer is waited for that may not come.
-const ANSWER: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(5);
+/// Numbers of `fs/dlm/dlm_internal.h`.
+const RCOM: u8 = 2;
+const STATUS: u8 = 1;
+const NAMES: u8 = 2;
+/// Any number that stays.
+const OUR_RECOVERY: u64 = 9;
 
 fn main() -> Done {
     let folder = std::env::args().nth(1).ok_or("dlm_script FOLDER")?;
@@ -164,7 +171,8 @@ fn all_dropped(guests: &[Guest]) -> Done {
 /// Many names, a third node that comes, masters some of them, and loses its power.
 fn recovery(guests: &mut [Guest], first: &mut Process, second: &mut Process) -> Done {
     let name = |tag: u64| format!("{tag:05} of many names that together are too long");
-    for (process, tags) in [(&mut *first, MANY..MANY + NAMES), (&mut *second, MANY + NAMES..MANY + 2 * NAMES)]
+    for (process, tags) in
+        [(&mut *first, MANY..MANY + NAME_COUNT), (&mut *second, MANY + NAME_COUNT..MANY + 2 * NAME_COUNT)]
     {
         for tag in tags.clone() {
             process.lock(tag, &name(tag), Mode::PR, 0)?;
@@ -203,33 +211,96 @@ fn recovery(guests: &mut [Guest], first: &mut Process, second: &mut Process) -> 
     Ok(())
 }
 
-/// A message of ours that says 3.1, and what the kernel answers.
+/// A node of ours that speaks 3.1, as far as the kernel needs for a join and for asking it for masters.
 fn version_3_1(folder: &Path) -> Done {
     let lab = Lab::new()?;
     let guest = lab.boot(1)?;
     let machine = lab.machine(2)?;
     guest.cluster(&[1, 2], &[])?;
-    guest.join(LOCKSPACE, NUMBER, &[1])?;
     let capture = lab.capture()?;
-    // Should the kernel dial instead of answering on the connection that is there.
-    let _listener = machine.within(|| std::net::TcpListener::bind(("0.0.0.0", DLM_PORT)))??;
-    let mut stream = machine.connect(guest.address(), DLM_PORT, PATIENCE)?;
-    stream.set_read_timeout(Some(ANSWER))?;
-    // RCOM STATUS: header; type, result; id, two numbers of recoveries; flags (slots are wanted) and reserved words.
-    let mut status = Vec::new();
-    for word in [0x0003_0001, NUMBER, 2, 64 | 2 << 16, 1, 0] {
-        status.extend(u32::to_le_bytes(word));
-    }
-    for word in [7_u64, 9, 0, 1, 0] {
-        status.extend(word.to_le_bytes());
-    }
-    stream.write_all(&status)?;
-    let mut answer = [0; 4096];
-    // It may have dialled: the capture shows.
-    let answered = stream.read(&mut answer).unwrap_or(0);
-    println!("  version 3.1: an answer of {answered} bytes on the connection");
-    drop(stream);
+    let listener = machine.within(|| std::net::TcpListener::bind(("0.0.0.0", DLM_PORT)))??;
+    listener.set_nonblocking(true)?;
+    let over = AtomicBool::new(false);
+    let lookups = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let node = scope.spawn(|| old_node(&listener, &over, &lookups).map_err(|error| error.to_string()));
+        let asked = ask_old_node(&guest, &lookups).map_err(|error| error.to_string());
+        over.store(true, Ordering::Relaxed);
+        node.join().map_err(|_| "the node of ours died")??;
+        Done::Ok(asked?)
+    })?;
+    drop(guest);
     Ok(std::fs::write(folder.join("version-3.1.pcap"), capture.stop()?)?)
+}
+
+/// The kernel joins, and asks the other node where it is that one's business.
+fn ask_old_node(guest: &Guest, lookups: &AtomicUsize) -> Done {
+    guest.join(LOCKSPACE, NUMBER, &[1, 2])?;
+    let mut process = guest.process(LOCKSPACE)?;
+    for tag in 0..4 {
+        process.lock(tag, &format!("resource {tag}"), Mode::EX, flags::VALBLK)?;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while lookups.load(Ordering::Relaxed) == 0 {
+        if Instant::now() > deadline {
+            return Err("the kernel asks for no master".into());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Answers STATUS and NAMES, and counts the rest.
+fn old_node(listener: &TcpListener, over: &AtomicBool, lookups: &AtomicUsize) -> Done {
+    let mut streams: Vec<(TcpStream, Vec<u8>)> = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        if let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(true)?;
+            streams.push((stream, Vec::new()));
+        }
+        for (stream, bytes) in &mut streams {
+            let mut buffer = [0; 4096];
+            if let Ok(read) = stream.read(&mut buffer) {
+                bytes.extend(&buffer[..read]);
+            }
+            while let Some(frame) = take_frame(bytes) {
+                match answer_3_1(&frame) {
+                    // A few hundred bytes, which the socket has room for.
+                    Some(answer) => stream.write_all(&answer)?,
+                    None => drop(lookups.fetch_add(1, Ordering::Relaxed)),
+                }
+            }
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+fn take_frame(bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let length = usize::from(u16::from_le_bytes([*bytes.get(12)?, *bytes.get(13)?]));
+    (length >= 16 && bytes.len() >= length).then(|| bytes.drain(..length).collect())
+}
+
+/// The reply to an RCOM STATUS or NAMES: type plus 4, its number, our own and its number of the recovery.
+fn answer_3_1(frame: &[u8]) -> Option<Vec<u8>> {
+    let (command, kind) = (*frame.get(14)?, *frame.get(16)?);
+    let (result, body) = match (command, kind) {
+        // All is done here. The configuration: 32 bytes of value, no flags, no slots.
+        (RCOM, STATUS) => (0xff, [&32_u32.to_le_bytes()[..], &[0; 28]].concat()),
+        // No names, and no more of them.
+        (RCOM, NAMES) => (0, vec![0xff, 0xff]),
+        _ => return None,
+    };
+    let mut answer = Vec::new();
+    let length = u32::try_from(48 + body.len()).ok()?;
+    for word in [0x0003_0001, NUMBER, 2, length | u32::from(RCOM) << 16, u32::from(kind) + 4, result] {
+        answer.extend(word.to_le_bytes());
+    }
+    answer.extend(frame.get(24..32)?);
+    answer.extend(OUR_RECOVERY.to_le_bytes());
+    answer.extend(frame.get(32..40)?);
+    answer.extend(body);
+    Some(answer)
 }
 
 fn granted(process: &mut Process, tag: u64) -> Done {

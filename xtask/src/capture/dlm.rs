@@ -23,7 +23,7 @@ const CAPTURES: [(&str, &str, Keep); 3] = [
     ),
     (
         "version-3.1",
-        "a node that announces version 3.1 asks a kernel for its status; all messages",
+        "a kernel joins node 2, which is ours and announces 3.1, and asks it for masters; all messages",
         Keep::All,
     ),
 ];
