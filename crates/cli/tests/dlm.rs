@@ -63,7 +63,18 @@ impl Cluster {
         let (id, port, socket) = (node.to_string(), self.port.to_string(), self.socket(node));
         let socket = socket.to_string_lossy();
         let mut command = self.home.outlast(&[
-            "dlm", "node", "--id", &id, "--cluster", "cluster", "--lockspace", "jobs", "--port", &port, "--socket", &socket,
+            "dlm",
+            "node",
+            "--id",
+            &id,
+            "--cluster",
+            "cluster",
+            "--lockspace",
+            "jobs",
+            "--port",
+            &port,
+            "--socket",
+            &socket,
         ]);
         let child = command.stdout(Stdio::null()).spawn().expect("a member");
         self.nodes[node - 1] = Some(child);
@@ -137,7 +148,8 @@ fn a_lock_is_seen_waited_for_and_refused_as_with_flock() {
     let cluster = Cluster::start();
     let flag = cluster.home.file("held");
     let script = format!("touch {}; cat >/dev/null", flag.display());
-    let mut holder = cluster.command(1, &lock(&["job"], &script)).stdin(Stdio::piped()).spawn().expect("a command");
+    let mut holder =
+        cluster.command(1, &lock(&["job"], &script)).stdin(Stdio::piped()).spawn().expect("a command");
     let end = Instant::now() + PATIENCE;
     while !flag.exists() {
         assert!(Instant::now() < end, "the command runs");
@@ -194,7 +206,8 @@ fn a_member_that_was_killed_keeps_its_locks_until_the_file_says_that_it_is_gone(
     cluster.write("members 1 2 3\nchange 2\n");
     for node in 1..=3 {
         cluster.wait_for(node, "all again", |status| {
-            status["lockspaces"][0]["running"] == true && status["lockspaces"][0]["generation"].as_u64() >= Some(3)
+            status["lockspaces"][0]["running"] == true
+                && status["lockspaces"][0]["generation"].as_u64() >= Some(3)
         });
     }
     assert!(cluster.run(3, &lock(&["job"], "true")).status.success());
@@ -206,12 +219,16 @@ fn a_member_that_is_stopped_says_goodbye() {
     assert!(cluster.run(2, &lock(&["job"], "true")).status.success());
     cluster.write("members 1 2\n");
     for node in 1..=2 {
-        cluster.wait_for(node, "two are left", |status| status["lockspaces"][0]["generation"].as_u64() >= Some(2));
+        cluster.wait_for(node, "two are left", |status| {
+            status["lockspaces"][0]["generation"].as_u64() >= Some(2)
+        });
     }
     let mut stopped = cluster.signal(3, rustix::process::Signal::TERM);
     assert_eq!(stopped.wait().expect("an end").code(), Some(0));
     let status = cluster.wait_for(1, "the session is over", |status| {
-        status["peers"].as_array().is_some_and(|peers| peers.iter().any(|p| p["node"] == 3 && p["state"] == "Closed"))
+        status["peers"]
+            .as_array()
+            .is_some_and(|peers| peers.iter().any(|p| p["node"] == 3 && p["state"] == "Closed"))
     });
     let third = status["peers"].as_array().and_then(|peers| peers.iter().find(|p| p["node"] == 3).cloned());
     assert_eq!(third.expect("node 3")["lost"], 0);
@@ -231,6 +248,14 @@ fn what_cannot_be_is_said() {
     says(&["dlm", "lock", "--mode", "XX", "a", "--", "true"], 2, "NL, CR, CW, PR, PW and EX");
     says(&["dlm", "node", "--id", "1", "--cluster", "none", "--lockspace", "a", "--socket", "s"], 1, "none");
     home.write("cluster", b"node 1 127.0.0.1\n");
-    says(&["dlm", "node", "--id", "9", "--cluster", "cluster", "--lockspace", "a", "--socket", "s"], 2, "node 9");
-    says(&["dlm", "node", "--id", "1", "--cluster", "cluster", "--lockspace", "a=b", "--socket", "s"], 2, "32 bits");
+    says(
+        &["dlm", "node", "--id", "9", "--cluster", "cluster", "--lockspace", "a", "--socket", "s"],
+        2,
+        "node 9",
+    );
+    says(
+        &["dlm", "node", "--id", "1", "--cluster", "cluster", "--lockspace", "a=b", "--socket", "s"],
+        2,
+        "32 bits",
+    );
 }

@@ -172,6 +172,11 @@ fn a_peer_of_ours_that_began_anew_is_noticed_and_both_begin_with_number_0() {
         }
         pair.run();
     }
-    assert_eq!((pair.delivered[0].len(), pair.delivered[1].len()), (before.0 + 1, before.1 + 1), "{:?}", pair.errors);
+    assert_eq!(
+        (pair.delivered[0].len(), pair.delivered[1].len()),
+        (before.0 + 1, before.1 + 1),
+        "{:?}",
+        pair.errors
+    );
     assert_eq!(pair.sessions[0].statistics().expected_number, 1);
 }

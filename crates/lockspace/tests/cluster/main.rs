@@ -1,5 +1,7 @@
 //! Lock managers that share locks: they join, work, die and come back, in any order.
 
+#![allow(clippy::unwrap_used)]
+
 mod check;
 mod cluster;
 mod rng;

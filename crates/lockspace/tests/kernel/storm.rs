@@ -68,7 +68,8 @@ impl Board {
 }
 
 fn draw(rng: &mut StdRng) -> (usize, Mode, Duration) {
-    let modes = [Mode::Exclusive, Mode::Exclusive, Mode::ProtectedWrite, Mode::ProtectedRead, Mode::ConcurrentWrite];
+    let modes =
+        [Mode::Exclusive, Mode::Exclusive, Mode::ProtectedWrite, Mode::ProtectedRead, Mode::ConcurrentWrite];
     let mode = modes[rng.random_range(0..modes.len())];
     (rng.random_range(0..NAMES), mode, Duration::from_micros(rng.random_range(0..3000)))
 }
