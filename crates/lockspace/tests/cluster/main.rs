@@ -59,10 +59,8 @@ fn run(seed: u64, nodes: u32, names: usize, steps: usize, deaths: bool, epochs: 
             }
             60..=79 => cluster.act(),
             80..=89 => cluster.step_change(),
-            90..=97 => {
-                if cluster.rng.one_in(10) {
-                    cluster.tick();
-                }
+            90..=97 if cluster.rng.one_in(10) => {
+                cluster.tick();
             }
             _ if deaths && cluster.rng.one_in(3) => change_members(cluster, nodes),
             _ => {}
@@ -126,15 +124,22 @@ fn locks_are_granted_without_conflict_while_nobody_leaves() {
 
 #[test]
 fn locks_are_granted_without_conflict_while_nodes_die_and_come_back() {
-    for seed in 0..seeds(600) {
+    for seed in 0..seeds(2000) {
         run(seed + first(), 2 + ((seed + first()) % 4) as u32, 3, 1500, true, false);
     }
 }
 
 #[test]
 fn nodes_that_count_the_memberships_need_not_be_told_when_all_have_stopped() {
-    for seed in 0..seeds(600) {
+    for seed in 0..seeds(2000) {
         run(seed + first(), 2 + ((seed + first()) % 4) as u32, 3, 1500, true, true);
+    }
+}
+
+#[test]
+fn a_larger_cluster_in_which_much_happens_agrees_in_the_end() {
+    for seed in 0..seeds(100) {
+        run(seed + first(), 7, 6, 6000, true, (seed + first()) % 2 == 0);
     }
 }
 
