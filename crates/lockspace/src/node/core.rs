@@ -274,14 +274,18 @@ fn note_events(peer: &mut Peer) {
     let node = peer.session.peer().0;
     while let Some(event) = peer.session.poll_event() {
         match event {
-            SessionEvent::VersionLearned(version) => tracing::info!(peer = node, %version, "a node said a word"),
+            SessionEvent::VersionLearned(version) => {
+                tracing::info!(peer = node, %version, "a node said a word")
+            }
             SessionEvent::Connected { others, dialled } => {
                 tracing::info!(peer = node, others, dialled, "connected");
             }
             SessionEvent::Interrupted { unacknowledged } => {
                 tracing::warn!(peer = node, unacknowledged, "the last connection is gone");
             }
-            SessionEvent::Ended { lost, reason } => tracing::info!(peer = node, lost, %reason, "a session ended"),
+            SessionEvent::Ended { lost, reason } => {
+                tracing::info!(peer = node, lost, %reason, "a session ended")
+            }
             SessionEvent::Restarted { lost } => {
                 tracing::warn!(
                     peer = node,

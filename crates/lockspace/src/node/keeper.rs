@@ -10,8 +10,8 @@ use outlast_dlm::wire::{LockspaceId, NodeId};
 use outlast_dlm::{Dial, Session, SessionConfig, State, session::TERMINATION_WAIT_MAX};
 use outlast_net::{Address, Clock, Listener, connect_from};
 use outlast_session::Instant;
-use rand::{Rng, SeedableRng};
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio::task::AbortHandle;
 
 use super::carrier;
@@ -44,7 +44,8 @@ impl Drop for Node {
 }
 
 fn peer(config: &NodeConfig, incarnation: u64, node: NodeId, address: IpAddr) -> Peer {
-    let session = SessionConfig { announce: config.announce, incarnation, ..SessionConfig::new(config.node, node) };
+    let session =
+        SessionConfig { announce: config.announce, incarnation, ..SessionConfig::new(config.node, node) };
     Peer { session: Session::new(session), address, wakers: BTreeMap::new() }
 }
 
@@ -113,9 +114,9 @@ impl Node {
         if node.0 == 0 || node == ours || taken || address == self.shared.address {
             return Err(NodeError::Config { node, why: "the number or the address is another node's" });
         }
-        let config =
-            NodeConfig { announce: locked.announce, ..NodeConfig::new(ours, self.shared.address) };
-        locked.peers.entry(node).or_insert_with(|| peer(&config, incarnation, node, address)).address = address;
+        let config = NodeConfig { announce: locked.announce, ..NodeConfig::new(ours, self.shared.address) };
+        locked.peers.entry(node).or_insert_with(|| peer(&config, incarnation, node, address)).address =
+            address;
         Ok(())
     }
 
