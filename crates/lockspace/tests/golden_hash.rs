@@ -14,7 +14,8 @@ fn the_hash_of_a_name_is_the_one_that_a_kernel_sends_with_it() {
         let hex = line.rsplit(' ').next().unwrap();
         let bytes: Vec<u8> =
             (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
-        let Body::Numbered { inner: Inner::Message(message), .. } = Frame::decode(&bytes).unwrap().body else {
+        let Body::Numbered { inner: Inner::Message(message), .. } = Frame::decode(&bytes).unwrap().body
+        else {
             continue;
         };
         if message.kind.has_name() {

@@ -1,5 +1,6 @@
 //! The connection between our node and a kernel is reset again and again under thousands of lock operations.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "a test measures how long something takes")]
 
 mod kernel;
 
