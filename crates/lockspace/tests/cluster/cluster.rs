@@ -127,6 +127,11 @@ impl Cluster {
         }
     }
 
+    /// Whether a node is in a recovery.
+    pub(crate) fn one_waits(&self) -> bool {
+        self.nodes.values().any(|node| !node.running)
+    }
+
     pub(crate) fn is_changing(&self) -> bool {
         !matches!(self.change, Change::None)
     }
