@@ -237,7 +237,8 @@ fn a_value_block_goes_from_one_writer_to_the_next_reader() {
         guard.set_value(value("of ours"));
         both.ours.run(guard.convert(Mode::Null)).unwrap();
 
-        both.process.convert(tag, theirs(Mode::ConcurrentRead), flags::VALBLK, &[]).unwrap();
+        // A conversion down is done when it is sent. Who wants to read what it wrote must ask for what waits for it.
+        both.process.convert(tag, theirs(Mode::ProtectedRead), flags::VALBLK, &[]).unwrap();
         let ast = both.process.ast(tag).unwrap();
         assert_eq!((ast.status, ast.value), (status::GRANTED, Some(value("of ours"))), "{name}");
         both.kernel_unlocks(tag);

@@ -132,7 +132,7 @@ fn a_kernel_loses_its_power_and_the_others_put_its_locks_and_resources_right() {
 fn our_node_dies_and_the_kernels_go_on() {
     let Some(lab) = lab().unwrap() else { return };
     let guests = guests(&lab, &[1, 2], &[1, 2, OURS]);
-    let ours = Ours::start(&lab, OURS, &[1, 2]);
+    let mut ours = Ours::start(&lab, OURS, &[1, 2]);
     let space = join_all(&guests, &ours, &[1, 2, OURS]);
     let mut first = guests[0].process(LOCKSPACE).unwrap();
     let mut second = guests[1].process(LOCKSPACE).unwrap();
@@ -143,7 +143,7 @@ fn our_node_dies_and_the_kernels_go_on() {
     ours.run(held.blocking()).unwrap();
     std::mem::forget(held);
     drop(space);
-    drop(ours);
+    ours.die();
     outlast_kernel_harness::change_members(&[&guests[0], &guests[1]], LOCKSPACE, &[1, 2]).unwrap();
     for (guest, process) in [(&guests[0], &mut first), (&guests[1], &mut second)] {
         guest.forget(OURS).unwrap();

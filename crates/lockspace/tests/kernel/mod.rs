@@ -38,6 +38,11 @@ impl Ours {
     }
 
     pub(crate) fn announcing(lab: &Lab, number: u8, others: &[u8], announce: Version) -> Self {
+        // Shown with what a failed test prints, if RUST_LOG asks for it.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
         let machine = lab.machine(number).expect("a machine");
         let (handle_out, handle_in) = std::sync::mpsc::channel();
         let (end, ended) = oneshot::channel::<()>();
@@ -81,6 +86,18 @@ impl Ours {
         self.handle.block_on(self.handle.spawn(node.shut_down())).expect("no panic")
     }
 
+    /// It ends without a word. Its machine stays, and says that nobody listens there: a kernel that is dialling a machine
+    /// that does not answer at all cannot be told for two minutes that it is gone.
+    pub(crate) fn die(&mut self) {
+        drop(self.node.take());
+        if let Some(end) = self.end.take() {
+            let _ = end.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
     pub(crate) fn status(&self, peer: u8) -> outlast_lockspace::node::PeerStatus {
         let all = self.node().peers();
         all.into_iter().find(|status| status.node == id(peer)).expect("a peer")
@@ -89,13 +106,7 @@ impl Ours {
 
 impl Drop for Ours {
     fn drop(&mut self) {
-        drop(self.node.take());
-        if let Some(end) = self.end.take() {
-            let _ = end.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.die();
     }
 }
 
