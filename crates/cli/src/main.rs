@@ -9,6 +9,7 @@ mod bench;
 mod clock;
 mod copy;
 mod demo;
+mod dlm;
 mod exit;
 mod keyring;
 mod probe;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 const ABOUT: &str = "\
 A session that outlasts its connections: messages and files arrive once and in order, whatever happens to the link.
 
-Outlast speaks msgr2, Ceph's protocol, at both ends. A session goes on over the next connection when one is lost; what was \
+Outlast speaks msgr2, Ceph's protocol, at both ends, and shares locks with Linux's kernels (DLM). A session goes on over the next connection when one is lost; what was \
 not acknowledged is sent again, what came twice is dropped.";
 
 const EXAMPLES: &str = "\
@@ -41,6 +42,9 @@ Examples:
 
   What does this Ceph monitor speak?
     outlast probe 10.0.0.1:3300
+
+  Run a job on one machine of several at a time:
+    outlast dlm lock nightly -- ./report
 
 `outlast COMMAND --help` says more.";
 
@@ -63,6 +67,7 @@ enum Command {
     Probe(probe::ProbeArgs),
     Bench(bench::BenchArgs),
     Keyring(keyring::KeyringArgs),
+    Dlm(dlm::DlmArgs),
     #[command(hide = true, name = process::CHILD_COMMAND)]
     ChildProcess(ChildArgs),
 }
@@ -93,6 +98,7 @@ fn run(command: Command) -> Outcome {
         Command::Copy(args) => block_on(copy::run(args)),
         Command::Bench(args) => block_on(bench::run(args)),
         Command::ChildProcess(args) => child(&args.role),
+        Command::Dlm(args) => block_on(dlm::run(args)),
         Command::Probe(args) => block_on(probe::run(args)),
     }
 }

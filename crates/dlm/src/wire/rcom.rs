@@ -144,6 +144,9 @@ pub struct StatusReply {
     pub our_slot: u16,
     /// Counts the changes of membership that this lockspace went through.
     pub generation: u32,
+    /// Which membership the sender is at, as its owner numbers them; 0: not told. Linux writes 0 there and does not look:
+    /// it has all nodes stopped before any is started. Ours use it to see that another has not stopped yet.
+    pub epoch: u64,
     /// All slots, if they were asked for. At most [`SLOTS_MAX`].
     pub slots: Vec<Slot>,
 }
@@ -283,14 +286,15 @@ impl StatusReply {
         let our_slot = reader.u16(WHAT)?;
         let slot_count = usize::from(reader.u16(WHAT)?);
         let generation = reader.u32(WHAT)?;
-        reader.bytes(WHAT, 12)?;
+        reader.u32(WHAT)?;
+        let epoch = reader.u64(WHAT)?;
         let bytes = reader.bytes("slots", slot_count * SLOT_BYTES)?;
         let mut slots = Vec::with_capacity(slot_count);
         for slot in bytes.chunks_exact(SLOT_BYTES) {
             let mut reader = Reader::new(slot);
             slots.push(Slot { node: NodeId(reader.u32("a slot")?), slot: reader.u16("a slot")? });
         }
-        Ok(Self { value_block_bytes, lockspace_flags, our_slot, generation, slots })
+        Ok(Self { value_block_bytes, lockspace_flags, our_slot, generation, epoch, slots })
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -301,7 +305,8 @@ impl StatusReply {
         // Bounded by `SLOTS_MAX`.
         out.extend_from_slice(&(self.slots.len() as u16).to_le_bytes());
         out.extend_from_slice(&self.generation.to_le_bytes());
-        out.extend_from_slice(&[0; 12]);
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.epoch.to_le_bytes());
         for slot in &self.slots {
             out.extend_from_slice(&slot.node.0.to_le_bytes());
             out.extend_from_slice(&slot.slot.to_le_bytes());

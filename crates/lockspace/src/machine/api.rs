@@ -249,7 +249,9 @@ pub enum Event {
 #[non_exhaustive]
 pub enum RecoveryFailure {
     /// A node has made the lockspace in another way: whoever set up the nodes is at fault.
-    #[error("node {node} has the lockspace with value blocks of {value_block_bytes} bytes and flags {lockspace_flags:#x}")]
+    #[error(
+        "node {node} has the lockspace with value blocks of {value_block_bytes} bytes and flags {lockspace_flags:#x}"
+    )]
     Configuration {
         /// Who.
         node: NodeId,

@@ -15,8 +15,8 @@ use outlast_dlm::wire::{Inner, NodeId};
 use outlast_session::Instant;
 
 pub use api::{
-    Config, Event, LockRequest, LockView, MachineFault, Member, Outcome, RecoveryFailure, ResourceView, StartError, Statistics,
-    Transmit, UserError,
+    Config, Event, LockRequest, LockView, MachineFault, Member, Outcome, RecoveryFailure, ResourceView,
+    StartError, Statistics, Transmit, UserError,
 };
 pub use hash::name_hash;
 pub use recovery::not_ready_reply;

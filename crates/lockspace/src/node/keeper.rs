@@ -135,12 +135,20 @@ impl Node {
     /// [`NodeError::Joined`], [`NodeError::NoAddress`], [`NodeError::Members`].
     pub async fn join(&self, config: LockspaceConfig, members: &[NodeId]) -> Result<Lockspace, NodeError> {
         let space = Lockspace::create(Arc::clone(&self.shared), config)?;
-        if let Err(error) = space.set_members(members) {
+        if let Err(error) = space.set_members(members, 0) {
             space.discard();
             return Err(error);
         }
         space.recovered().await?;
         Ok(space)
+    }
+
+    /// As [`Node::join`], without members: they are told later ([`Lockspace::set_members`]), and until then requests wait.
+    ///
+    /// # Errors
+    /// [`NodeError::Joined`].
+    pub fn join_later(&self, config: LockspaceConfig) -> Result<Lockspace, NodeError> {
+        Lockspace::create(Arc::clone(&self.shared), config)
     }
 
     /// The lockspaces that this node is in.

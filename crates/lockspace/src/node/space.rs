@@ -23,6 +23,21 @@ pub struct LockspaceConfig {
 }
 
 impl LockspaceConfig {
+    /// The longest name, in bytes (`DLM_LOCKSPACE_LEN`).
+    pub const NAME_BYTES_MAX: usize = 64;
+
+    /// With the number that Linux's cluster software (`dlm_controld`) gives to this name: the CRC-32 of `dlm:ls:NAME` and
+    /// a byte 0.
+    pub fn named(name: impl Into<String>) -> Self {
+        let name = name.into();
+        let mut full = format!("dlm:ls:{name}").into_bytes();
+        full.push(0);
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, &full);
+        // A checksum of 32 bits in 64.
+        let id = LockspaceId(crc as u32);
+        Self::new(name, id)
+    }
+
     /// With value blocks of 32 bytes.
     pub fn new(name: impl Into<String>, id: LockspaceId) -> Self {
         Self { name: name.into(), id, value_block_bytes: 32 }
@@ -93,20 +108,23 @@ impl Lockspace {
         })
     }
 
-    /// Locking goes on with these members, this node among them, once they have agreed.
+    /// Locking goes on with these members, this node among them, once they have agreed. As Linux's nodes expect it:
+    /// somebody has seen to it that all members were suspended before the first is resumed.
     ///
     /// # Errors
     /// [`NodeError::Left`], [`NodeError::NoAddress`], [`NodeError::Members`].
     pub fn resume(&self, members: &[NodeId]) -> Result<(), NodeError> {
         let members: Vec<_> = members.iter().map(|node| Member { node: *node, weight: 1, fresh: false }).collect();
-        self.resume_with(&members)
+        self.resume_with(&members, 0)
     }
 
-    /// As [`Lockspace::resume`], with weights, and with members that were away since the last time.
+    /// As [`Lockspace::resume`], with weights, with members that were away since the last time, and with an epoch: a number
+    /// of this membership. Nodes of ours that are told different epochs wait for each other, so nobody has to see to it
+    /// that all were suspended. 0: there is none. Linux has none.
     ///
     /// # Errors
     /// As [`Lockspace::resume`].
-    pub fn resume_with(&self, members: &[Member]) -> Result<(), NodeError> {
+    pub fn resume_with(&self, members: &[Member], epoch: u64) -> Result<(), NodeError> {
         let mut locked = self.shared.lock();
         let now = locked.now;
         let core = &mut *locked;
@@ -115,19 +133,30 @@ impl Lockspace {
             return Err(NodeError::NoAddress(member.node));
         }
         let space = core.spaces.get_mut(&self.id).ok_or(NodeError::Left)?;
+        space.machine.set_epoch(epoch);
         space.machine.handle_start(members, now)?;
         self.settle(&mut locked);
         Ok(())
     }
 
-    /// [`Lockspace::suspend`] and [`Lockspace::resume`] in one: for who knows that the others have been suspended, or that
-    /// there are none.
+    /// [`Lockspace::suspend`] and [`Lockspace::resume`] in one, with an epoch that is made of the members and of `change`,
+    /// which all nodes must be told alike: between nodes of ours this is all there is to do. Beside a kernel somebody must
+    /// see to it that all are suspended first.
+    ///
+    /// `change` tells two times apart at which the members are the same; a node that sleeps over what happened in between
+    /// would not notice.
     ///
     /// # Errors
     /// As [`Lockspace::resume`].
-    pub fn set_members(&self, members: &[NodeId]) -> Result<(), NodeError> {
+    pub fn set_members(&self, members: &[NodeId], change: u64) -> Result<(), NodeError> {
+        let mut sorted = members.to_vec();
+        sorted.sort_unstable();
+        let mut bytes = change.to_le_bytes().to_vec();
+        bytes.extend(sorted.iter().flat_map(|node| node.0.to_le_bytes()));
+        let epoch = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes).max(1);
         self.suspend()?;
-        self.resume(members)
+        let members: Vec<_> = sorted.iter().map(|node| Member { node: *node, weight: 1, fresh: false }).collect();
+        self.resume_with(&members, epoch)
     }
 
     /// Waits until locking goes on: all members have agreed.
@@ -151,6 +180,11 @@ impl Lockspace {
             }
         })
         .await
+    }
+
+    /// Whether locks are served now.
+    pub fn is_running(&self) -> bool {
+        self.shared.lock().spaces.get(&self.id).is_some_and(|space| space.running)
     }
 
     /// What happens from now on.

@@ -208,6 +208,7 @@ impl Cluster {
                 event => panic!("{event:?}"),
             }
         }
+        assert_eq!(state.machine.statistics().faults, 0, "node {node} blames another for what it said before");
         for line in lines {
             self.note(|| line);
         }
@@ -314,7 +315,7 @@ impl Cluster {
         let state = self.nodes.get_mut(&node).unwrap();
         let id = state.machine.lock(request, now).unwrap();
         let asked = Some(Asked::Request(mode));
-        state.locks.insert(id, UserLock { name: index, held: None, asked, cancel: false, flags });
+        state.locks.insert(id, UserLock { name: index, held: None, asked, cancel: false, unsure: false, flags });
         self.note(|| format!("user of {node}: lock {id} {mode} of resource {index} {flags:?}"));
         self.drain(node);
     }
@@ -379,7 +380,7 @@ impl Cluster {
 
     /// Everything goes on until nothing is to be done but to remove what is unused.
     pub(crate) fn quiesce(&mut self, until: impl Fn(&Self) -> bool) {
-        const STEPS_MAX: usize = 200_000;
+        const STEPS_MAX: usize = 20_000;
         for _ in 0..STEPS_MAX {
             if self.is_changing() {
                 self.step_change();

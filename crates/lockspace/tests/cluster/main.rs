@@ -18,7 +18,7 @@ struct OnPanic(Cluster);
 impl Drop for OnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let from = self.0.log.len().saturating_sub(4000);
+            let from = self.0.log.len().saturating_sub(80_000);
             for line in &self.0.log[from..] {
                 eprintln!("{line}");
             }

@@ -18,6 +18,8 @@ pub(crate) struct UserLock {
     pub(crate) held: Option<Mode>,
     pub(crate) asked: Option<Asked>,
     pub(crate) cancel: bool,
+    /// A conversion that might be demoted to null on its way came to nothing.
+    pub(crate) unsure: bool,
     pub(crate) flags: LockFlags,
 }
 
@@ -65,12 +67,20 @@ impl UserLock {
                     return wrong();
                 }
                 self.held = Some(*mode);
+                self.unsure = false;
                 self.asked = None;
                 self.cancel = false;
                 Ok(false)
             }
             (Outcome::WouldBlock | Outcome::Canceled, Some(Asked::Request(_))) => Ok(true),
-            (Outcome::WouldBlock | Outcome::Canceled | Outcome::Deadlock, Some(Asked::Convert { .. })) => {
+            (
+                Outcome::WouldBlock | Outcome::Canceled | Outcome::Deadlock,
+                Some(Asked::Convert { may_lose, .. }),
+            ) => {
+                if may_lose {
+                    self.held = Some(Mode::Null);
+                    self.unsure = true;
+                }
                 self.asked = None;
                 self.cancel = false;
                 Ok(false)

@@ -52,7 +52,10 @@ impl Machine {
         let us = self.config.node;
         let found = self.table.find(name_hash(name.as_bytes()), &name);
         let removable = found.and_then(|key| self.table.resource(key)).is_some_and(|resource| {
-            resource.directory == us && !resource.active && resource.master == Some(from) && resource.attached == 0
+            resource.directory == us
+                && !resource.active
+                && resource.master == Some(from)
+                && resource.attached == 0
         });
         match found {
             Some(key) if removable => {

@@ -82,6 +82,10 @@ impl Machine {
     /// Sets a resource aside that has no locks any more. It is kept for a while in case it is wanted again, and for as
     /// long as the directory needs it if this node is the place in the directory and the master is another.
     pub(crate) fn settle_resource(&mut self, key: ResourceKey, now: Instant) {
+        if !self.is_running() {
+            // A recovery goes through all, and settles them at its end.
+            return;
+        }
         let us = self.config.node;
         let Some(resource) = self.table.resource_mut(key) else { return };
         if resource.attached > 0 || !resource.active {
@@ -89,7 +93,7 @@ impl Machine {
         }
         resource.active = false;
         resource.value = None;
-        let keep = resource.directory == us && resource.master != Some(us);
+        let keep = resource.directory == us && resource.master.is_some_and(|master| master != us);
         if !keep {
             self.table.set_toss(key, Some(now + self.config.toss_after));
         }
@@ -121,7 +125,9 @@ impl Machine {
 
     /// Removes a lock that is over when no answer is awaited any more.
     pub(crate) fn reap(&mut self, id: LockId, now: Instant) {
-        let Some(lock) = self.table.lock(id).filter(|lock| lock.ending && lock.wait.is_none()) else { return };
+        let Some(lock) = self.table.lock(id).filter(|lock| lock.ending && lock.wait.is_none()) else {
+            return;
+        };
         let key = lock.resource;
         self.table.remove_lock(id);
         self.settle_resource(key, now);

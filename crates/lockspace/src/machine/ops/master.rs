@@ -106,11 +106,11 @@ impl Machine {
     }
 
     /// What a request does to others, once it was answered.
-    pub(super) fn after_request(&mut self, id: LockId, verdict: Verdict) {
+    pub(super) fn after_request(&mut self, id: LockId, verdict: Verdict, now: Instant) {
         match verdict {
             Verdict::Granted | Verdict::Deadlock => {}
             Verdict::WouldBlock => self.tell_blockers_of_refused(id),
-            Verdict::Queued => self.tell_blockers(id, Queue::Granted),
+            Verdict::Queued => self.after_queued(id, now),
         }
     }
 
@@ -124,8 +124,20 @@ impl Machine {
             }
             Verdict::Deadlock => {}
             Verdict::WouldBlock => self.tell_blockers_of_refused(id),
-            Verdict::Queued => self.tell_blockers(id, Queue::Granted),
+            Verdict::Queued => self.after_queued(id, now),
         }
+    }
+
+    /// What a lock does to others that has to wait.
+    ///
+    /// One that went to the head of its queue may be granted now, for nobody is before it; one that was demoted on its way
+    /// may let others go on who care for no order. Linux lets both wait until something else happens.
+    fn after_queued(&mut self, id: LockId, now: Instant) {
+        let Some(lock) = self.table.lock(id) else { return };
+        if lock.flags.contains(LockFlags::HEAD_OF_QUEUE) || lock.status_flags.contains(StatusFlags::DEMOTED) {
+            self.grant_pending(lock.resource, now);
+        }
+        self.tell_blockers(id, Queue::Granted);
     }
 
     /// Gives a lock up, in whatever queue it is. Its number stays until it was answered.
@@ -267,8 +279,9 @@ impl Machine {
                 continue;
             }
             let protected_read = Some(Mode::ProtectedRead);
-            let sideways =
-                blocked.concurrent_write && blocked.high == protected_read && holder.granted == protected_read;
+            let sideways = blocked.concurrent_write
+                && blocked.high == protected_read
+                && holder.granted == protected_read;
             self.tell_blocking(id, if sideways { Mode::ConcurrentWrite } else { high });
             if let Some(holder) = self.table.lock_mut(id)
                 && holder.wants_blocking()
@@ -283,7 +296,8 @@ impl Machine {
         let Some(lock) = self.table.lock(id) else { return };
         let (key, wanted) = (lock.resource, lock.requested);
         let Some(mode) = wanted else { return };
-        let others = self.table.resource(key).map(|resource| resource.queue(queue).clone()).unwrap_or_default();
+        let others =
+            self.table.resource(key).map(|resource| resource.queue(queue).clone()).unwrap_or_default();
         for other in others.into_iter().filter(|other| *other != id) {
             if self.table.lock(other).is_some_and(|other| rules::is_told_of(other, wanted)) {
                 self.tell_blocking(other, mode);
@@ -308,7 +322,6 @@ impl Machine {
             Role::CopyFor(owner) => self.send_blocking(id, owner, mode),
         }
     }
-
 
     /// The node that a lock's messages are exchanged with: the owner of a copy, the master of an own lock. `None`: an
     /// own lock that is mastered here, or whose master is not known.

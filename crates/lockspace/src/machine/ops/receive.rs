@@ -95,7 +95,7 @@ impl Machine {
         };
         let verdict = self.request_here(id);
         self.send_about(id, from, MessageKind::RequestReply, verdict.result());
-        self.after_request(id, verdict);
+        self.after_request(id, verdict, now);
         if verdict == Verdict::WouldBlock {
             self.table.remove_lock(id);
             self.settle_resource(key, now);

@@ -134,6 +134,9 @@ impl Machine {
         now: Instant,
     ) -> Result<(), MachineFault> {
         let Some(id) = self.own_lock_of(from, message)? else { return Ok(()) };
+        if message.kind == MessageKind::CancelReply && self.take_moot_answer(id, from) {
+            return Ok(());
+        }
         self.answered(id, message.kind, message.result, Some(message), now);
         Ok(())
     }
@@ -284,7 +287,8 @@ fn take_reply_flags(lock: &mut Lock, message: Option<&Message>) {
 
 /// The master demoted the lock to null while it converts.
 fn take_demotion(lock: &mut Lock) {
-    if lock.status_flags.contains(StatusFlags::DEMOTED) && lock.granted.is_some() && lock.requested.is_some() {
+    if lock.status_flags.contains(StatusFlags::DEMOTED) && lock.granted.is_some() && lock.requested.is_some()
+    {
         lock.granted = Some(Mode::Null);
     }
 }

@@ -1,8 +1,6 @@
 //! Messages about locks, with every field as Linux fills it (`lock.c`), and the answers that are awaited.
 
-use outlast_dlm::wire::{
-    CallbackFlags, Inner, LockFlags, LockId, Message, MessageKind, Mode, NodeId,
-};
+use outlast_dlm::wire::{CallbackFlags, Inner, LockFlags, LockId, Message, MessageKind, Mode, NodeId};
 
 use crate::machine::Machine;
 use crate::machine::table::{ResourceKey, Role, Wait};
@@ -87,7 +85,13 @@ impl Machine {
     }
 
     /// Says who the master is; in the answer to a lookup the lock's number is that of who asked.
-    pub(super) fn send_lookup_reply(&mut self, to: NodeId, asked: &Message, master: Option<NodeId>, result: i32) {
+    pub(super) fn send_lookup_reply(
+        &mut self,
+        to: NodeId,
+        asked: &Message,
+        master: Option<NodeId>,
+        result: i32,
+    ) {
         let message = Message {
             node: master.map_or(NO_NODE, node_field),
             lock: asked.lock,
@@ -184,6 +188,8 @@ impl Machine {
             lock.overlap_cancel = false;
             wait.kind = None;
             answers += 1;
+            let others = lock.moot_cancels.map_or(0, |(_, count)| count);
+            lock.moot_cancels = Some((wait.node, others + 1));
         } else if wait.kind.take().is_none() {
             return false;
         }
@@ -192,6 +198,26 @@ impl Machine {
         let left = if wait.count == 0 { None } else { Some(wait) };
         self.table.set_wait(id, left);
         true
+    }
+
+    /// Whether the answer to a cancel means one that is moot. Without this count it would be taken for the answer to the next
+    /// cancel, which is how Linux loses track of a lock that is converted and canceled twice in a row.
+    pub(super) fn take_moot_answer(&mut self, id: LockId, from: NodeId) -> bool {
+        let Some(lock) = self.table.lock_mut(id) else { return false };
+        let Some((_, count)) = lock.moot_cancels.filter(|(node, _)| *node == from) else { return false };
+        lock.moot_cancels = count.checked_sub(1).filter(|left| *left > 0).map(|left| (from, left));
+        true
+    }
+
+    /// Nodes that left will not answer cancels that are moot either.
+    pub(crate) fn forget_moot_cancels(&mut self) {
+        let locks: Vec<LockId> = self.table.lock_ids().collect();
+        for id in locks {
+            let Some(lock) = self.table.lock_mut(id) else { continue };
+            if lock.moot_cancels.is_some_and(|(node, _)| self.members.is_gone(node)) {
+                lock.moot_cancels = None;
+            }
+        }
     }
 
     /// What the owner of an own lock wants to be told, as messages carry it.

@@ -60,7 +60,7 @@ impl Machine {
             }
             Route::Here => {
                 let verdict = self.request_here(id);
-                self.after_request(id, verdict);
+                self.after_request(id, verdict, now);
                 if verdict == Verdict::WouldBlock {
                     self.end_lock(id, now);
                 }

@@ -28,13 +28,14 @@ impl Machine {
     /// Tells a user that its lock blocks this mode; but not if what it was told last about its own mode says that the lock
     /// does not (the two crossed), nor the same thing twice (Linux, `ast.c`).
     pub(super) fn tell_user_blocking(&mut self, id: LockId, mode: Mode) {
-        let Some(lock) = self.table.lock_mut(id).filter(|lock| lock.wants_blocking() && !lock.ending) else { return };
+        let Some(lock) = self.table.lock_mut(id).filter(|lock| lock.wants_blocking() && !lock.ending) else {
+            return;
+        };
         if lock.told_granted.is_some() && rules::compatible(lock.told_granted, Some(mode)) {
             return;
         }
-        let again = lock
-            .told_blocking
-            .is_some_and(|told| told == mode || told > mode && told > Mode::ProtectedRead);
+        let again =
+            lock.told_blocking.is_some_and(|told| told == mode || told > mode && told > Mode::ProtectedRead);
         if again {
             return;
         }

@@ -1,6 +1,8 @@
 //! What users ask for.
 
-use outlast_dlm::wire::{DistributedFlags, LockFlags, LockId, MessageKind, Mode, Name, NodeId, Queue, StatusFlags};
+use outlast_dlm::wire::{
+    DistributedFlags, LockFlags, LockId, MessageKind, Mode, Name, NodeId, Queue, StatusFlags,
+};
 use outlast_session::Instant;
 
 use super::{Deferred, rules};
@@ -68,6 +70,9 @@ impl Machine {
         check_lock_flags(flags, mode, true)?;
         let value = self.check_value(flags, value)?;
         self.check_convert(lock, mode, flags)?;
+        if self.own_lock(lock)?.deferred > 0 {
+            return Err(UserError::Busy(lock));
+        }
         if self.is_running() {
             self.start_convert(lock, mode, flags, value, now);
         } else {
@@ -152,7 +157,8 @@ impl Machine {
                         self.end_lock(lock, now);
                     }
                 }
-                Deferred::Convert { lock, mode, flags, value } => match self.check_convert(lock, mode, flags) {
+                Deferred::Convert { lock, mode, flags, value } => match self.check_convert(lock, mode, flags)
+                {
                     Ok(()) => self.start_convert(lock, mode, flags, value, now),
                     Err(error) => self.complete(lock, Outcome::Failed(late_error(&error))),
                 },
@@ -287,7 +293,7 @@ impl Machine {
         let Some(granted) = lock.granted.filter(|_| lock.queue == Some(Queue::Granted)) else {
             return Err(UserError::Busy(id));
         };
-        if lock.wait.is_some() || lock.has_overlap() || lock.deferred > 0 {
+        if lock.wait.is_some() || lock.has_overlap() {
             return Err(UserError::Busy(id));
         }
         if flags.contains(LockFlags::QUEUE_CONVERSION) && !rules::may_queue_conversion(granted, mode) {

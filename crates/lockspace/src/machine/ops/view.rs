@@ -15,7 +15,11 @@ impl Machine {
             master: resource.master,
             directory: resource.directory,
             unused: !resource.active,
-            locks: resource.lock_ids().filter_map(|id| self.table.lock(id)).map(|lock| self.view(lock)).collect(),
+            locks: resource
+                .lock_ids()
+                .filter_map(|id| self.table.lock(id))
+                .map(|lock| self.view(lock))
+                .collect(),
             value: resource.value.clone(),
             value_not_valid: resource.value_not_valid,
         })
@@ -48,7 +52,9 @@ impl Machine {
     /// What is wrong, for people.
     pub fn check(&self) -> Result<(), String> {
         for key in self.table.resource_keys() {
-            let Some(resource) = self.table.resource(key) else { return Err("a name without its resource".into()) };
+            let Some(resource) = self.table.resource(key) else {
+                return Err("a name without its resource".into());
+            };
             self.check_resource(resource).map_err(|why| format!("{:?}: {why}", resource.name))?;
         }
         for lock in self.table.lock_ids().filter_map(|id| self.table.lock(id)) {
@@ -108,8 +114,10 @@ impl Machine {
         if lock.role != Role::Own {
             return if lock.queue.is_some() { Ok(()) } else { Err("a copy in no queue".into()) };
         }
-        let looked_for =
-            self.table.resource(lock.resource).is_some_and(|resource| resource.lookup_queue.contains(&lock.id));
+        let looked_for = self
+            .table
+            .resource(lock.resource)
+            .is_some_and(|resource| resource.lookup_queue.contains(&lock.id));
         if lock.queue.is_none() && lock.wait.is_none() && lock.deferred == 0 && !looked_for {
             return Err("nothing will ever become of it".into());
         }

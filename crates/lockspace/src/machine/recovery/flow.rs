@@ -64,6 +64,13 @@ impl Machine {
         Ok(())
     }
 
+    /// Numbers the membership that the next [`Machine::handle_start`] tells: nodes of ours with different numbers wait for
+    /// each other, so that no one need see to it that all have stopped before any is started. 0, as at first: nobody
+    /// numbers them, and somebody does see to it.
+    pub const fn set_epoch(&mut self, epoch: u64) {
+        self.recovery.epoch = epoch;
+    }
+
     /// When [`Machine::recovery_timeout`] has something to do.
     pub(crate) fn recovery_deadline(&self) -> Option<Instant> {
         let poll = match &self.recovery.step {
@@ -167,6 +174,9 @@ impl Machine {
                     self.settle_resources();
                 }
                 self.purge_saved();
+                // What they left behind is put right here. Linux remembers them until all are done, and if this recovery
+                // ends before, drops in the next what one said meanwhile that came back and is running already.
+                self.members.forget_gone();
                 self.recovery.status |= RecoveryStatus::DONE;
                 self.wait_for_all(Stage::Done, now);
             }
@@ -222,7 +232,6 @@ impl Machine {
 
     /// The recovery is over on all nodes: locking goes on.
     fn go_on(&mut self, now: Instant) {
-        self.members.forget_gone();
         self.recovery.running = true;
         let members = self.members.states().map(|(node, state)| (node, state.slot)).collect();
         self.events.push_back(Event::RecoveryDone {

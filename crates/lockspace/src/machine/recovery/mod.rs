@@ -52,6 +52,8 @@ pub(crate) struct Recovery {
     pub(crate) sequence: u64,
     /// Stopped and not started since.
     stopped: bool,
+    /// The membership that we are at, as our owner numbers them; 0: not told.
+    epoch: u64,
     /// What we say when asked how far we are.
     status: RecoveryStatus,
     /// Ours, from 1; 0: none yet.
@@ -157,6 +159,7 @@ impl Recovery {
             running: false,
             sequence: first_sequence,
             stopped: true,
+            epoch: 0,
             status: RecoveryStatus::NONE,
             slot: 0,
             generation: 0,

@@ -149,10 +149,14 @@ impl Machine {
     /// Drops all resources that nobody here uses: places in the directory are void, and of the others the master
     /// may change without our knowing.
     pub(super) fn drop_unused_resources(&mut self) {
+        let own = self.config.node;
         for key in self.resource_list() {
             let Some(resource) = self.table.resource_mut(key) else { continue };
-            // One with locks that are not granted yet, in no queue, is in use, too.
-            if resource.attached == 0 {
+            // One with locks that are not granted yet, in no queue, is in use, too. And where others were told that we are
+            // the master, in a recovery that did not come to its end, we must be, even if nobody here wants it any more:
+            // they send us their locks. Linux drops it, and then refuses them for ever.
+            let promised = resource.master == Some(own) && resource.became_master;
+            if resource.attached == 0 && !promised {
                 self.table.remove_resource(key);
             } else {
                 resource.active = true;

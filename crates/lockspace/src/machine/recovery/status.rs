@@ -16,6 +16,7 @@ impl Machine {
             lockspace_flags: self.config.lockspace_flags,
             our_slot: recovery.slot,
             generation: recovery.generation,
+            epoch: recovery.epoch,
             slots: if need_slots { recovery.given.clone() } else { Vec::new() },
         };
         let result = recovery.status.0.cast_signed();
@@ -38,8 +39,11 @@ impl Machine {
         if is_there && !self.agrees(from, reply) {
             return;
         }
+        // At another membership it has not even stopped for this one.
+        let epochs = (self.recovery.epoch, reply.epoch);
+        let has_begun = is_there && (epochs.0 == 0 || epochs.1 == 0 || epochs.0 == epochs.1);
         // Without bits: it has not begun.
-        let status = RecoveryStatus(if is_there { result.cast_unsigned() } else { 0 });
+        let status = RecoveryStatus(if has_begun { result.cast_unsigned() } else { 0 });
         match &self.recovery.step {
             Step::Ping => self.ping_after(Some(from), now),
             Step::Barrier(Barrier { stage: Stage::Nodes, .. }) => {

@@ -1,16 +1,18 @@
 //! Operations of ours that were under way when locking stopped (Linux: `lock.c`).
 
-use outlast_dlm::wire::{LockId, MessageKind};
+use outlast_dlm::wire::{LockId, MessageKind, Queue};
 use outlast_session::Instant;
 
 use super::copies::is_sideways;
 use crate::machine::errno::{EAGAIN, ECANCEL, EINPROGRESS, ENOENT, EUNLOCK};
+use crate::machine::table::Wait;
 use crate::machine::{Machine, Outcome};
 
 impl Machine {
     /// The answers of those who left will not come. What they would have been is clear for unlocks and cancels;
     /// requests and conversions are marked to be asked again, and all questions to the directory, for it is new.
     pub(super) fn prepare_waiters(&mut self, now: Instant) {
+        self.forget_moot_cancels();
         let waiters: Vec<LockId> = self.table.waiters().collect();
         for id in waiters {
             let Some(lock) = self.table.lock_mut(id) else { continue };
@@ -19,7 +21,8 @@ impl Machine {
                 lock.resend = true;
                 continue;
             }
-            if !self.members.is_gone(wait.node) {
+            // One that is marked was so in a recovery that did not come to its end.
+            if lock.resend || !self.members.is_gone(wait.node) {
                 continue;
             }
             // Where the operation itself is answered, and not what overlapped it.
@@ -39,10 +42,14 @@ impl Machine {
                 }
                 Some(MessageKind::Request | MessageKind::Convert) => lock.resend = true,
                 Some(MessageKind::Unlock) => {
-                    self.reply_locally(id, MessageKind::UnlockReply, if was_refused { -ENOENT } else { -EUNLOCK }, now);
+                    let result = if was_refused { -ENOENT } else { -EUNLOCK };
+                    self.reply_locally(id, MessageKind::UnlockReply, result, now);
                 }
                 Some(MessageKind::Cancel) => {
-                    self.reply_locally(id, MessageKind::CancelReply, if was_refused { 0 } else { -ECANCEL }, now);
+                    // Linux takes back what was granted meanwhile, and tells its user so.
+                    let too_late = was_refused || lock.queue == Some(Queue::Granted);
+                    let result = if too_late { 0 } else { -ECANCEL };
+                    self.reply_locally(id, MessageKind::CancelReply, result, now);
                 }
                 None
                 | Some(
@@ -68,6 +75,19 @@ impl Machine {
         let Some(lock) = self.table.lock_mut(id) else { return };
         lock.in_doubt = true;
         let key = lock.resource;
+        // What overlapped it is asked of the new master: Linux waits for the old one's answer for ever.
+        let again = if core::mem::take(&mut lock.overlap_unlock) {
+            Some(MessageKind::Unlock)
+        } else if core::mem::take(&mut lock.overlap_cancel) {
+            Some(MessageKind::Cancel)
+        } else {
+            None
+        };
+        if let (Some(_), Some(wait)) = (again, lock.wait) {
+            lock.overlap_cancel = false;
+            lock.resend = true;
+            self.table.set_wait(id, Some(Wait { kind: again, count: 1, ..wait }));
+        }
         if let Some(resource) = self.table.resource_mut(key) {
             resource.recover_convert = true;
         }
@@ -84,22 +104,41 @@ impl Machine {
             let cancel = core::mem::take(&mut lock.overlap_cancel);
             let unlock = core::mem::take(&mut lock.overlap_unlock);
             self.table.set_wait(id, None);
-            let is_conversion = wait.kind == Some(MessageKind::Convert);
-            match (is_conversion, unlock, cancel) {
-                (false, false, false) => {
+            match wait.kind {
+                Some(MessageKind::Convert) if unlock => self.unlock_lock(id, now),
+                Some(MessageKind::Convert) if cancel => self.give_up_conversion(id),
+                Some(MessageKind::Convert) => self.convert_lock(id, now),
+                Some(MessageKind::Unlock) => self.unlock_lock(id, now),
+                Some(MessageKind::Cancel) => {
+                    // Unless it was granted meanwhile.
+                    if self.table.lock(id).is_some_and(|lock| lock.queue == Some(Queue::Converting)) {
+                        self.cancel_lock(id, now);
+                    }
+                }
+                Some(MessageKind::Request | MessageKind::Lookup) if unlock => {
+                    self.give_up_request(id, Outcome::Unlocked, now);
+                }
+                Some(MessageKind::Request | MessageKind::Lookup) if cancel => {
+                    self.give_up_request(id, Outcome::Canceled, now);
+                }
+                Some(MessageKind::Request | MessageKind::Lookup) => {
                     self.request_lock(id, now);
                     if self.is_master(key) {
                         self.confirm_master(key, 0, now);
                     }
                 }
-                (true, false, false) => self.convert_lock(id, now),
-                (false, true, _) => self.give_up_request(id, Outcome::Unlocked, now),
-                (false, false, true) => self.give_up_request(id, Outcome::Canceled, now),
-                (true, _, true) => {
-                    self.complete(id, Outcome::Canceled);
-                    self.forget_request_mode(id);
-                }
-                (true, true, false) => self.unlock_lock(id, now),
+                None
+                | Some(
+                    MessageKind::RequestReply
+                    | MessageKind::ConvertReply
+                    | MessageKind::UnlockReply
+                    | MessageKind::CancelReply
+                    | MessageKind::Grant
+                    | MessageKind::Blocking
+                    | MessageKind::Remove
+                    | MessageKind::LookupReply
+                    | MessageKind::Purge,
+                ) => {}
             }
         }
     }
@@ -116,9 +155,11 @@ impl Machine {
         self.end_lock(id, now);
     }
 
-    fn forget_request_mode(&mut self, id: LockId) {
+    /// A conversion that is not asked again, for its user does not want it any more: the lock is held as it was.
+    fn give_up_conversion(&mut self, id: LockId) {
         if let Some(lock) = self.table.lock_mut(id) {
             lock.requested = None;
         }
+        self.complete(id, Outcome::Canceled);
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct Lock {
     pub(crate) overlap_unlock: bool,
     /// A cancel came while an answer is awaited.
     pub(crate) overlap_cancel: bool,
+    /// Cancels whose answers are moot and yet to come, and from whom: the next answers of that node mean these.
+    pub(crate) moot_cancels: Option<(NodeId, u32)>,
     /// In a recovery: what was asked is to be asked again.
     pub(crate) resend: bool,
     /// In a recovery: it converts between protected read and concurrent write, and nobody knows which it is held in.
@@ -97,6 +99,7 @@ impl Lock {
             wait: None,
             overlap_unlock: false,
             overlap_cancel: false,
+            moot_cancels: None,
             resend: false,
             in_doubt: false,
             ending: false,

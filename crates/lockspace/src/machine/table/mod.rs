@@ -123,7 +123,11 @@ impl Table {
     }
 
     /// All resources behind this one in the order of hash and name; it need not be there any more.
-    pub(crate) fn resource_keys_after(&self, hash: u32, name: Name) -> impl Iterator<Item = ResourceKey> + '_ {
+    pub(crate) fn resource_keys_after(
+        &self,
+        hash: u32,
+        name: Name,
+    ) -> impl Iterator<Item = ResourceKey> + '_ {
         use core::ops::Bound::{Excluded, Unbounded};
         self.by_name.range((Excluded((hash, name)), Unbounded)).map(|(_, key)| *key)
     }
@@ -239,7 +243,8 @@ impl Table {
             Queue::Waiting | Queue::Converting if lock.flags.contains(LockFlags::HEAD_OF_QUEUE) => 0,
             Queue::Waiting | Queue::Converting => end,
             Queue::Granted => {
-                let weaker = |other: &LockId| self.lock(*other).is_some_and(|other| other.requested < lock.granted);
+                let weaker =
+                    |other: &LockId| self.lock(*other).is_some_and(|other| other.requested < lock.granted);
                 resource.granted.iter().position(weaker).unwrap_or(end)
             }
         };
@@ -254,7 +259,8 @@ impl Table {
     /// Marks that a lock awaits an answer, or that it does not any more.
     pub(crate) fn set_wait(&mut self, id: LockId, wait: Option<Wait>) {
         let place = (id.0 & LOCK_INDEX_MASK) as usize;
-        let Some(place) = self.locks.get_mut(place).filter(|place| place.turn == id.0 >> LOCK_INDEX_BITS) else {
+        let Some(place) = self.locks.get_mut(place).filter(|place| place.turn == id.0 >> LOCK_INDEX_BITS)
+        else {
             return;
         };
         let Some(lock) = place.lock.as_mut() else { return };

@@ -1,0 +1,203 @@
+//! `outlast dlm node`: runs a member.
+
+use super::SocketArgs;
+use super::cluster::Cluster;
+use super::control;
+use crate::exit::{Context as _, Exit, Failure, Outcome};
+use crate::{signals, term};
+use clap::Args;
+use outlast_dlm::wire::{LockspaceId, NodeId};
+use outlast_lockspace::node::{Lockspace, LockspaceConfig, LockspaceEvent, Node, NodeConfig, NodeError, PORT};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// How often the cluster file is looked at.
+const FILE_CHECK: Duration = Duration::from_millis(500);
+
+const LONG_HELP: &str = "\
+Runs a member of a cluster of lock managers. The others are Linux kernels with DLM, or machines that run this command.
+
+The cluster file has a line `node NUMBER ADDRESS` for each node, the same on all machines, and if not all of them take part a \
+line `members NUMBER...`. With `change NUMBER`, count up by one at each change: a machine that was asleep then sees \
+that it missed one. It is read again when it changes: new members are awaited, members that are gone have their locks \
+freed. A node whose line is taken out is taken for dead: make sure that it is.
+
+All nodes must use the same port, and each its own address: they know each other by address, and nothing is encrypted. Keep \
+this to a network that only the nodes can reach.";
+
+const EXAMPLES: &str = "\
+Examples:
+    outlast dlm node --id 2 --cluster /etc/outlast/cluster --lockspace jobs
+    outlast dlm node --id 2 --cluster cluster --lockspace jobs --lockspace old=0x5f3a0001
+
+Ends at Ctrl-C or SIGTERM with exit code 0, after saying goodbye to the other members.";
+
+/// Run a member on this machine
+#[derive(Debug, Args)]
+#[command(long_about = LONG_HELP, after_help = EXAMPLES)]
+pub(crate) struct NodeArgs {
+    /// The number of this node in the cluster file
+    #[arg(long, value_name = "NUMBER")]
+    id: u32,
+    /// Who the nodes are
+    #[arg(long, value_name = "FILE")]
+    cluster: PathBuf,
+    /// A lockspace to be in: NAME, or NAME=NUMBER where the number on the wire is not the one that Linux's cluster software
+    /// would give to that name; may be given several times
+    #[arg(long, value_name = "NAME[=NUMBER]", required = true, value_parser = parse_lockspace)]
+    lockspace: Vec<LockspaceConfig>,
+    /// The port of all nodes
+    #[arg(long, value_name = "PORT", default_value_t = PORT)]
+    port: u16,
+    #[command(flatten)]
+    socket: SocketArgs,
+}
+
+fn parse_lockspace(text: &str) -> Result<LockspaceConfig, String> {
+    let (name, number) = match text.split_once('=') {
+        None => (text, None),
+        Some((name, number)) => (name, Some(number)),
+    };
+    if name.is_empty() || name.len() > LockspaceConfig::NAME_BYTES_MAX {
+        return Err(format!("a name has 1 to {} bytes", LockspaceConfig::NAME_BYTES_MAX));
+    }
+    let Some(number) = number else { return Ok(LockspaceConfig::named(name)) };
+    let parsed = match number.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => number.parse(),
+    };
+    let id = parsed.map_err(|_| format!("`{number}` is no number of 32 bits"))?;
+    Ok(LockspaceConfig::new(name, LockspaceId(id)))
+}
+
+/// A member that runs: what the control socket works on.
+pub(super) struct Member {
+    pub(super) node: Node,
+    pub(super) spaces: Vec<(String, Lockspace)>,
+    /// As they were told last.
+    pub(super) members: Mutex<Vec<NodeId>>,
+}
+
+impl Member {
+    /// Tells all lockspaces who takes part.
+    pub(super) async fn set_members(&self, members: &[NodeId], change: u64) -> Result<(), NodeError> {
+        let mut told = self.members.lock().await;
+        for (_, space) in &self.spaces {
+            space.set_members(members, change)?;
+        }
+        members.clone_into(&mut told);
+        Ok(())
+    }
+}
+
+pub(crate) async fn run(args: NodeArgs) -> Outcome {
+    let stop = signals::stop();
+    let what = args.cluster.display().to_string();
+    let cluster = Cluster::read(&args.cluster).context(&what)?;
+    let ours = NodeId(args.id);
+    let Some(address) = cluster.nodes.get(&ours).copied() else {
+        return Err(Failure::usage(format!("{what} has no line `node {ours} ADDRESS`")));
+    };
+    let mut config = NodeConfig { port: args.port, ..NodeConfig::new(ours, address) };
+    config.peers = cluster.nodes.iter().filter(|(node, _)| **node != ours).map(|(n, a)| (*n, *a)).collect();
+    let node = Node::start(config).await.map_err(|error| Failure::failed(error.to_string()))?;
+    let control = control::listen(&args.socket.socket).await?;
+
+    let mut spaces = Vec::new();
+    for config in args.lockspace {
+        let name = config.name.clone();
+        // The recovery is not waited for: it takes the others, who may come later.
+        let space = node.join_later(config).map_err(|error| Failure::failed(error.to_string()))?;
+        watch(&name, &space);
+        spaces.push((name, space));
+    }
+    let member = Arc::new(Member { node, spaces, members: Mutex::new(Vec::new()) });
+    if cluster.members.contains(&ours) {
+        member.set_members(&cluster.members, cluster.change).await.map_err(|error| Failure::failed(error.to_string()))?;
+    }
+    term::print_line(&format!("node {ours} on {address}, asked at {}", args.socket.socket.display()));
+
+    let exit = tokio::select! {
+        exit = stop => exit,
+        () = follow(&member, &args.cluster, cluster) => Exit::Failed,
+        () = control::serve(&member, control) => Exit::Failed,
+    };
+    // Users lose their locks with this process; the others hear of it in order.
+    let member = Arc::into_inner(member);
+    let in_order = match member {
+        Some(member) => member.node.shut_down().await,
+        None => false,
+    };
+    if !in_order {
+        tracing::warn!("not all other nodes said goodbye");
+    }
+    match exit {
+        Exit::Interrupted | Exit::Terminated => Ok(Exit::Done),
+        Exit::Done | Exit::Failed | Exit::Usage | Exit::Partial | Exit::Refused | Exit::Unreachable | Exit::Differs => {
+            Ok(exit)
+        }
+    }
+}
+
+/// Says what happens to a lockspace.
+fn watch(name: &str, space: &Lockspace) {
+    let Ok(mut events) = space.events() else { return };
+    let name = name.to_owned();
+    tokio::spawn(async move {
+        while let Ok(event) = events.recv().await {
+            match event {
+                LockspaceEvent::RecoveryBegun => {}
+                LockspaceEvent::RecoveryDone { generation, members } => {
+                    let members: Vec<_> = members.iter().map(|(node, _)| node.to_string()).collect();
+                    term::print_line(&format!("{name}: members {} (change {generation})", members.join(" ")));
+                }
+                LockspaceEvent::RecoveryFailed(failure) => eprintln!("outlast: {name}: {failure}"),
+                _ => {}
+            }
+        }
+    });
+}
+
+/// Applies the cluster file whenever it changes.
+async fn follow(member: &Member, path: &std::path::Path, mut known: Cluster) {
+    let mut complained = String::new();
+    loop {
+        tokio::time::sleep(FILE_CHECK).await;
+        let read = match Cluster::read(path) {
+            Ok(cluster) if cluster == known => continue,
+            Ok(cluster) => cluster,
+            Err(error) => {
+                let complaint = format!("outlast: {}: {error}; nothing changes", path.display());
+                if complaint != complained {
+                    eprintln!("{complaint}");
+                    complained = complaint;
+                }
+                continue;
+            }
+        };
+        complained.clear();
+        if let Err(error) = apply(member, &known, &read).await {
+            eprintln!("outlast: {}: {error}", path.display());
+        }
+        known = read;
+    }
+}
+
+async fn apply(member: &Member, before: &Cluster, now: &Cluster) -> Result<(), NodeError> {
+    let ours = member.node.id();
+    let gone: BTreeSet<_> = before.nodes.keys().filter(|node| !now.nodes.contains_key(node)).collect();
+    for node in gone {
+        member.node.fence(*node);
+    }
+    for (node, address) in now.nodes.iter().filter(|(node, _)| **node != ours) {
+        member.node.add_peer(*node, *address)?;
+    }
+    let changed = (&now.members, now.change) != (&before.members, before.change);
+    if changed && now.members.contains(&ours) {
+        member.set_members(&now.members, now.change).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! Who decides: lookups, and what is out of date.
+
+use super::*;
+use crate::machine::limits::TOSS_AFTER;
+
+fn master(net: &Net, node: u32, name: Name) -> Option<Option<u32>> {
+    let machine = &net.machines[&node];
+    let found = machine.resources().find(|resource| resource.name == name);
+    found.map(|resource| resource.master.map(|master| master.0))
+}
+
+fn toss(net: &mut Net, node: u32) {
+    net.now += TOSS_AFTER;
+    let now = net.now;
+    net.at(node).handle_timeout(now);
+}
+
+#[test]
+fn who_asks_first_becomes_the_master_and_the_directory_says_so() {
+    let mut net = Net::new(3);
+    let name = net.name_at(3);
+    net.hold(1, name, PR);
+    assert_eq!(net.kinds(), [(1, 3, MessageKind::Lookup), (3, 1, MessageKind::LookupReply)]);
+    net.hold(2, name, PR);
+    assert_eq!(
+        net.kinds(),
+        [
+            (2, 3, MessageKind::Lookup),
+            (3, 2, MessageKind::LookupReply),
+            (2, 1, MessageKind::Request),
+            (1, 2, MessageKind::RequestReply)
+        ]
+    );
+    for node in 1..=3 {
+        assert_eq!(master(&net, node, name), Some(Some(1)), "at node {node}");
+    }
+}
+
+#[test]
+fn a_lookup_at_the_master_is_a_request() {
+    let mut net = Net::new(2);
+    let name = net.name_at(1);
+    net.hold(1, name, PR);
+    assert_eq!(net.kinds(), []);
+    net.hold(2, name, PR);
+    assert_eq!(net.kinds(), [(2, 1, MessageKind::Lookup), (1, 2, MessageKind::RequestReply)]);
+}
+
+#[test]
+fn while_one_asks_for_the_master_the_others_wait_and_then_all_go_on() {
+    for directory in [1, 3] {
+        let mut net = Net::new(3);
+        let name = net.name_at(directory);
+        net.hold(1, name, NL);
+        let locks = [(); 4].map(|()| net.request(2, name, PR, NONE).expect("a request"));
+        assert_eq!(net.under_way(2, directory), 1);
+        net.settle();
+        for lock in locks {
+            assert_eq!(net.outcomes(2, lock), [granted(PR)]);
+        }
+    }
+}
+
+#[test]
+fn when_the_one_that_tries_the_master_may_not_wait_the_next_one_tries() {
+    let mut net = Net::new(2);
+    let name = net.name_at(1);
+    net.hold(1, name, PR);
+    let first = net.request(2, name, EX, LockFlags::NO_QUEUE).expect("a request");
+    let second = net.request(2, name, EX, LockFlags::NO_QUEUE).expect("a request");
+    let third = net.request(2, name, PR, NONE).expect("a request");
+    net.settle();
+    assert_eq!(net.outcomes(2, first), [Outcome::WouldBlock]);
+    assert_eq!(net.outcomes(2, second), [Outcome::WouldBlock]);
+    assert_eq!(net.outcomes(2, third), [granted(PR)]);
+}
+
+#[test]
+fn an_unused_name_is_forgotten_after_a_while_and_the_directory_is_told() {
+    let mut net = Net::new(2);
+    let name = net.name_at(2);
+    let lock = net.hold(1, name, EX);
+    assert_eq!(net.at(1).poll_timeout(), None);
+    net.unlock(1, lock);
+    let due = net.now + TOSS_AFTER;
+    assert_eq!(net.at(1).poll_timeout(), Some(due));
+    net.kinds();
+    let now = net.now;
+    net.at(1).handle_timeout(now);
+    net.settle();
+    assert_eq!(net.kinds(), [], "not yet");
+    toss(&mut net, 1);
+    net.settle();
+    assert_eq!(net.kinds(), [(1, 2, MessageKind::Remove)]);
+    assert_eq!((master(&net, 1, name), master(&net, 2, name)), (None, None));
+}
+
+#[test]
+fn a_name_that_is_wanted_again_in_time_is_kept() {
+    let mut net = Net::new(2);
+    let name = net.name_at(2);
+    let lock = net.hold(1, name, EX);
+    net.unlock(1, lock);
+    net.kinds();
+    net.hold(1, name, EX);
+    assert_eq!(net.kinds(), [], "no lookup");
+    assert_eq!(net.at(1).poll_timeout(), None);
+}
+
+#[test]
+fn a_place_in_the_directory_stays_as_long_as_there_is_a_master() {
+    let mut net = Net::new(2);
+    let name = net.name_at(2);
+    net.hold(1, name, EX);
+    assert_eq!(net.at(2).poll_timeout(), None);
+    let lock = net.hold(2, name, NL);
+    net.unlock(2, lock);
+    assert_eq!(net.at(2).poll_timeout(), None);
+    assert_eq!(master(&net, 2, name), Some(Some(1)));
+}
+
+#[test]
+fn a_request_to_who_is_not_the_master_any_more_finds_the_new_one() {
+    let mut net = Net::new(4);
+    let name = net.name_at(3);
+    let at_first = net.hold(1, name, EX);
+    net.unlock(1, at_first);
+    // Node 2 learns that node 1 is the master, and keeps that in mind.
+    let lock = net.hold(2, name, EX);
+    net.unlock(2, lock);
+    toss(&mut net, 1);
+    net.settle();
+    assert_eq!(master(&net, 1, name), None);
+    net.hold(4, name, PR);
+    net.kinds();
+    let lock = net.lock(2, name, PR, NONE);
+    assert_eq!(net.outcomes(2, lock), [granted(PR)]);
+    assert_eq!(
+        net.kinds(),
+        [
+            (2, 1, MessageKind::Request),
+            (1, 2, MessageKind::RequestReply),
+            (2, 3, MessageKind::Lookup),
+            (3, 2, MessageKind::LookupReply),
+            (2, 4, MessageKind::Request),
+            (4, 2, MessageKind::RequestReply)
+        ]
+    );
+    assert_eq!(net.at(2).statistics().lookups_again, 1);
+}
+
+#[test]
+fn a_master_that_has_forgotten_takes_the_name_up_again_when_the_directory_node_asks() {
+    let mut net = Net::new(2);
+    let name = net.name_at(2);
+    let lock = net.hold(1, name, EX);
+    net.unlock(1, lock);
+    toss(&mut net, 1);
+    let lock = net.request(2, name, EX, NONE).expect("a request");
+    assert_eq!((net.under_way(1, 2), net.under_way(2, 1)), (1, 1), "they cross");
+    net.settle();
+    assert_eq!(net.outcomes(2, lock), [granted(EX)]);
+    assert_eq!((master(&net, 1, name), master(&net, 2, name)), (Some(Some(1)), Some(Some(1))));
+}
+
+#[test]
+fn a_master_that_has_forgotten_and_asks_again_before_the_directory_forgets() {
+    let mut net = Net::new(3);
+    let name = net.name_at(2);
+    let lock = net.hold(1, name, EX);
+    net.unlock(1, lock);
+    toss(&mut net, 1);
+    let again = net.request(1, name, EX, NONE).expect("a request");
+    let other = net.request(3, name, EX, NONE).expect("a request");
+    net.settle();
+    let outcomes = [net.outcomes(1, again), net.outcomes(3, other)];
+    assert_eq!(
+        outcomes.iter().filter(|outcomes| outcomes.len() == 1).count(),
+        1,
+        "one of them: {outcomes:?}"
+    );
+}
+
+#[test]
+fn a_request_that_comes_before_the_master_knows_that_it_is_one_is_sent_again() {
+    let mut net = Net::new(3);
+    let name = net.name_at(3);
+    let first = net.request(1, name, PR, NONE).expect("a request");
+    net.deliver(1, 3);
+    let second = net.request(2, name, PR, NONE).expect("a request");
+    net.deliver(2, 3);
+    net.deliver(3, 2);
+    assert_eq!(net.deliver(2, 1), MessageKind::Request, "before the directory's answer");
+    net.settle();
+    assert_eq!(net.outcomes(1, first), [granted(PR)]);
+    assert_eq!(net.outcomes(2, second), [granted(PR)]);
+    assert!(net.at(2).statistics().lookups_again > 0);
+}
+
+#[test]
+fn a_request_of_the_directory_node_says_who_the_master_is() {
+    let mut net = Net::new(2);
+    let name = net.name_at(2);
+    let first = net.request(1, name, PR, NONE).expect("a request");
+    net.deliver(1, 2);
+    // The answer is under way, and behind it the directory node's own request.
+    let second = net.request(2, name, PR, NONE).expect("a request");
+    assert_eq!(net.under_way(2, 1), 2);
+    net.settle();
+    assert_eq!(net.outcomes(1, first), [granted(PR)]);
+    assert_eq!(net.outcomes(2, second), [granted(PR)]);
+    assert_eq!(net.at(2).statistics().lookups_again, 0);
+}
+
+#[test]
+fn names_are_limited_for_users_and_for_others() {
+    let mut net = Net::new(2);
+    net.at(1).config.resources_max = 0;
+    let name = net.name_at(1);
+    assert_eq!(net.request(1, name, NL, NONE), Err(UserError::TooManyResources(0)));
+    let lock = net.lock(2, name, NL, NONE);
+    assert_eq!(net.outcomes(2, lock), [Outcome::Failed(-crate::machine::errno::ENOMEM)]);
+    assert_eq!((net.at(1).table.resource_count(), net.at(2).table.lock_count()), (0, 0));
+}
