@@ -213,7 +213,7 @@ impl Cluster {
             let Some(attached) = life.attached.get_mut(&channel) else { continue };
             let Some(session) = life.sessions.get_mut(&index(attached.connection.peer())) else { continue };
             let work = session.sender() == Some(channel) && session.has_work(now);
-            if (work && attached.connection.is_flushed() || session.carries(channel).is_err())
+            if (work || session.carries(channel).is_err())
                 && let Err(error) = attached.connection.sync(session, now)
             {
                 failed = Some((channel, error));

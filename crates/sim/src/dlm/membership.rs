@@ -119,7 +119,7 @@ impl Cluster {
     }
 
     pub(crate) fn stop(&mut self, node: usize, change: u64) {
-        if change != self.membership.change {
+        if change != self.membership.change || self.membership.settled {
             return;
         }
         let (now, again) = (self.now, self.one_in(3));

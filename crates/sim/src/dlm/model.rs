@@ -216,9 +216,11 @@ impl Model {
             (Outcome::Unlocked, Op::Unlock) => {
                 self.locks.remove(&key);
             }
-            // What is taken back or forced may be answered before, or too late.
-            (Outcome::Granted { .. } | Outcome::Canceled | Outcome::WouldBlock, Op::Unlock)
-                if lock.forced => {}
+            // What is forced may be answered before; a request that is refused is over, and so is its unlock.
+            (Outcome::Granted { .. }, Op::Unlock) if lock.forced => {}
+            (Outcome::Canceled | Outcome::WouldBlock, Op::Unlock) if lock.forced && lock.granted.is_none() => {
+                self.locks.remove(&key);
+            }
             (Outcome::Failed(_), Op::Unlock) if lock.canceled => {
                 lock.op = Op::None;
                 self.met.push("unlock while a cancel was under way");
