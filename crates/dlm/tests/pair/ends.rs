@@ -175,6 +175,12 @@ impl Pair {
         }
     }
 
+    /// One end finds out that the connection is dead; the other still believes in it.
+    pub(crate) fn lose_at(&mut self, link: usize, end: usize) {
+        let channel = self.links[link].ends[end].channel();
+        self.sessions[end].detach(channel, self.now, &mut self.rng);
+    }
+
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now += time;
         for link in 0..self.links.len() {
