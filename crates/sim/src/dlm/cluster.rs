@@ -96,6 +96,8 @@ pub(crate) struct Cluster {
     pub(crate) rng: StdRng,
     pub(crate) nodes: Vec<Node>,
     pub(crate) links: BTreeMap<u64, Link<End>>,
+    /// When something of a link is due next.
+    awaited: BTreeMap<u64, Instant>,
     due: BinaryHeap<Reverse<(Instant, u64, Due)>>,
     next: u64,
     pub(crate) steps: u64,
@@ -104,7 +106,7 @@ pub(crate) struct Cluster {
     pub(crate) planted: Planted,
     pub(crate) wires: Wires,
     /// What machines said with a number and the others' have not heard.
-    pub(crate) ledger: BTreeMap<(usize, usize), VecDeque<Inner>>,
+    pub(crate) ledger: BTreeMap<[(usize, u32); 2], VecDeque<Inner>>,
     /// Cannot be reached: from, to.
     pub(crate) parted: Vec<(usize, usize)>,
     pub(crate) met: Situations,
@@ -138,6 +140,7 @@ impl Cluster {
             rng,
             nodes: (0..plan.nodes).map(|_| Node::default()).collect(),
             links: BTreeMap::new(),
+            awaited: BTreeMap::new(),
             due: BinaryHeap::new(),
             next: 0,
             steps: 0,
@@ -166,6 +169,14 @@ impl Cluster {
         self.due.push(Reverse((when.max(self.now), number, due)));
     }
 
+    /// Bytes or an end arrive over a link.
+    pub(crate) fn awaits(&mut self, link: u64, when: Instant) {
+        if self.awaited.get(&link).is_none_or(|at| when < *at) {
+            self.awaited.insert(link, when);
+            self.at(when, Due::Link(link));
+        }
+    }
+
     pub(crate) fn after(&mut self, wait: Duration, due: Due) {
         self.at(self.now + wait, due);
     }
@@ -180,7 +191,12 @@ impl Cluster {
         self.steps += 1;
         match due {
             Due::Node(node) => self.time_comes(node),
-            Due::Link(link) => self.arrives(link),
+            Due::Link(link) => {
+                if self.awaited.get(&link).is_some_and(|at| *at <= self.now) {
+                    self.awaited.remove(&link);
+                }
+                self.arrives(link);
+            }
             Due::Resume(link, forth) => self.resumes(link, forth),
             Due::GiveUp(link, opener) => self.gives_up(link, opener),
             Due::Dialled { from, life, to } => self.dialled(from, life, to),
@@ -218,6 +234,11 @@ impl Cluster {
     pub(crate) fn delay(&mut self) -> Duration {
         let (min, max) = self.plan.delay;
         min + self.within(max - min)
+    }
+
+    /// A node in the life that another knows, or in this one.
+    pub(crate) fn as_known(&self, by: usize, node: usize) -> (usize, u32) {
+        (node, self.membership.knows(by, node).unwrap_or(self.nodes[node].lives))
     }
 
     pub(crate) fn living(&self) -> Vec<usize> {
@@ -293,7 +314,7 @@ impl Cluster {
                 let at = self.now + self.delay();
                 if let Some(link) = self.links.get_mut(&attached.link) {
                     link.cut(at);
-                    self.at(at, Due::Link(attached.link));
+                    self.awaits(attached.link, at);
                 }
             } else if let Some(link) = self.links.get_mut(&attached.link) {
                 link.silence(Direction::Forth);
@@ -331,8 +352,6 @@ impl Cluster {
         }
         let theirs: Vec<_> =
             life.attached.iter().filter(|(_, a)| a.connection.peer() == id(gone)).map(|(c, _)| *c).collect();
-        self.ledger.remove(&(node, gone));
-        self.ledger.remove(&(gone, node));
         for channel in theirs {
             self.hangs_up(node, channel);
         }

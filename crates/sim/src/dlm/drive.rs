@@ -73,6 +73,8 @@ impl Cluster {
 
     fn delivers(&mut self, node: usize) -> bool {
         let now = self.now;
+        let ours = (node, self.nodes[node].lives);
+        let known: Vec<_> = (0..self.nodes.len()).map(|peer| self.as_known(node, peer)).collect();
         let Some(life) = self.nodes[node].life.as_mut() else { return false };
         let mut faults = Vec::new();
         let mut any = false;
@@ -96,7 +98,7 @@ impl Cluster {
                 let times = self.planted.times_delivered(&inner);
                 for _ in 0..times {
                     if is_numbered(&inner) {
-                        let sent = self.ledger.get_mut(&(*peer, node)).and_then(|sent| sent.pop_front());
+                        let sent = self.ledger.get_mut(&[known[*peer], ours]).and_then(|sent| sent.pop_front());
                         if sent.as_ref() != Some(&inner) {
                             faults.push(format!(
                                 "node {node} got {inner:?} from node {peer}, and next is {sent:?}"
@@ -198,7 +200,8 @@ impl Cluster {
             return self.wrong(format!("node {node}: {error}"));
         }
         if is_numbered(&inner) {
-            self.ledger.entry((node, to)).or_default().push_back(inner);
+            let ends = [(node, self.nodes[node].lives), self.as_known(node, to)];
+            self.ledger.entry(ends).or_default().push_back(inner);
         }
     }
 

@@ -107,7 +107,7 @@ impl Cluster {
             for piece in bytes.chunks(self.plan.piece_bytes_max.max(bytes.len().div_ceil(40))) {
                 link.put(direction, piece.to_vec(), now + wait);
             }
-            self.at(now + wait, Due::Link(number));
+            self.awaits(number, now + wait);
         }
     }
 
@@ -117,7 +117,7 @@ impl Cluster {
             let Some(link) = self.links.get_mut(&number) else { return };
             let Some((at, direction)) = link.next_event() else { return };
             if at > self.now {
-                return self.at(at, Due::Link(number));
+                return self.awaits(number, at);
             }
             let reader = link.receiver(direction);
             let there = self.nodes[reader.node].life.as_ref().filter(|life| life.number == reader.life);
@@ -226,7 +226,7 @@ impl Cluster {
         if let Some(link) = self.links.get_mut(&link) {
             link.cut(at);
         }
-        self.at(at, Due::Link(link));
+        self.awaits(link, at);
         self.forget_link(link);
         self.wakes(node);
     }
@@ -236,7 +236,7 @@ impl Cluster {
         let at = self.now + self.delay();
         if let Some(found) = self.links.get_mut(&link) {
             found.cut(at);
-            self.at(at, Due::Link(link));
+            self.awaits(link, at);
         }
     }
 

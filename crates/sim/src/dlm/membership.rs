@@ -39,6 +39,11 @@ impl Membership {
         }
     }
 
+    /// Which life of another a node knows.
+    pub(crate) fn knows(&self, by: usize, node: usize) -> Option<u32> {
+        self.known[by].get(&node).copied().filter(|life| *life != 0)
+    }
+
     pub(crate) const fn is_settled(&self) -> bool {
         self.settled && !self.unnoticed
     }

@@ -58,6 +58,8 @@ pub(crate) struct Lock {
     /// It was asked at least once to take something back: that answer may come at any time.
     pub(crate) canceled: bool,
     pub(crate) forced: bool,
+    /// It was perhaps demoted, and nobody said so: its user can only give it up.
+    pub(crate) unsure: bool,
     /// It was told since its last grant that it blocks.
     pub(crate) told: bool,
     /// What was there before what is being written.
@@ -77,6 +79,7 @@ impl Lock {
             holds: None,
             canceled: false,
             forced: false,
+            unsure: false,
             told: false,
             writes: None,
         }
@@ -159,7 +162,7 @@ impl Model {
         lock.forced |= forced;
         let name = lock.name;
         // Who could write and does not say what writes what he read, be it valid or not.
-        let wrote = lock.values && lock.writes.is_none() && lock.mode >= Mode::ProtectedWrite;
+        let wrote = lock.values && lock.writes.is_none() && (lock.unsure || lock.mode >= Mode::ProtectedWrite);
         if wrote && let Some(value) = self.values.get_mut(name) {
             value.unknown = true;
         }
@@ -254,7 +257,7 @@ impl Model {
                 if !lock.flags.contains(LockFlags::CONVERSION_DEADLOCK) {
                     lock.holds = Some(mode);
                 } else {
-                    // Perhaps demoted; nobody says so.
+                    lock.unsure = true;
                     lock.granted = Some(Mode::Null);
                     lock.holds = Some(Mode::Null);
                 }

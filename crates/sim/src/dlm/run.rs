@@ -286,9 +286,10 @@ impl Cluster {
                 self.meet("conversions that wait for each other");
                 self.cancels(key);
             }
-            if self.now > end || self.steps > STEPS_MAX {
+            if self.now > end || self.steps >= STEPS_MAX {
                 let what = format!(
-                    "not settled in fair weather: {}, locks {:?}",
+                    "not settled in fair weather after {} steps: {}, locks {:?}",
+                    self.steps,
                     self.why_busy().unwrap_or_default(),
                     self.model.locks
                 );
@@ -324,10 +325,13 @@ impl Cluster {
     /// Nobody has a lock, and nothing of one may be left anywhere; then the resources go, too.
     fn nothing_is_left(&mut self) {
         let mut found = Vec::new();
-        for ((from, to), sent) in &self.ledger {
-            let there = self.nodes[*from].life.is_some() && self.nodes[*to].life.is_some();
+        for ([from, to], sent) in &self.ledger {
+            let lives = |(node, life): &(usize, u32)| {
+                self.nodes[*node].life.as_ref().is_some_and(|now| now.number == *life)
+            };
+            let there = lives(from) && lives(to);
             if there && !sent.is_empty() {
-                found.push(format!("node {to} never got from node {from}: {sent:?}"));
+                found.push(format!("{to:?} never got from {from:?}: {sent:?}"));
             }
         }
         let views = |cluster: &Self| -> Vec<_> {

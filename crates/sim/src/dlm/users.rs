@@ -48,7 +48,7 @@ impl Cluster {
         let key = (node, *pick(&mut self.rng, &own));
         let Some(lock) = self.model.locks.get(&key).cloned() else { return };
         match lock.op {
-            Op::None if self.one_in(2) => self.converts(key, &lock),
+            Op::None if !lock.unsure && self.one_in(2) => self.converts(key, &lock),
             Op::None => self.unlocks(key, false),
             Op::Request | Op::Convert if self.one_in(4) => self.cancels(key),
             Op::Request if self.one_in(8) => self.unlocks(key, true),
