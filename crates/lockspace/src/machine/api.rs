@@ -289,7 +289,8 @@ pub enum Outcome {
     },
     /// It could not be granted at once (`EAGAIN`). A request is over; a lock to convert is as it was.
     WouldBlock,
-    /// It was canceled (`ECANCEL`). A request is over; a lock to convert is as it was.
+    /// It was canceled (`ECANCEL`). A request is over; a lock to convert is as it was, or null if
+    /// [`LockFlags::CONVERSION_DEADLOCK`] allowed that ([`super::Machine::lock_view`] says so).
     Canceled,
     /// The lock is given up (`EUNLOCK`); its number means nothing any more.
     Unlocked,

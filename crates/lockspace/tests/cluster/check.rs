@@ -17,7 +17,11 @@ pub(crate) fn agree(cluster: &Cluster) {
         let us = NodeId(*node);
         for resource in state.machine.resources() {
             for lock in &resource.locks {
-                assert_eq!(lock.waits_for, None, "node {node}, {}: lock {} waits for an answer", resource.name, lock.lock);
+                assert_eq!(
+                    lock.waits_for, None,
+                    "node {node}, {}: lock {} waits for an answer",
+                    resource.name, lock.lock
+                );
                 let master = resource.master.expect("a master, when nothing is under way");
                 let known = masters.entry(resource.name).or_insert(master);
                 assert_eq!(*known, master, "{}: who is the master, according to node {node}", resource.name);
@@ -38,7 +42,10 @@ pub(crate) fn agree(cluster: &Cluster) {
     }
     assert_eq!(own, copies, "what the owners have and what the masters have");
     for (name, master) in masters {
-        let directory = cluster.nodes.values().flat_map(|state| state.machine.resources().map(|resource| (state.machine.node(), resource)))
+        let directory = cluster
+            .nodes
+            .values()
+            .flat_map(|state| state.machine.resources().map(|resource| (state.machine.node(), resource)))
             .find(|(node, resource)| resource.name == name && resource.directory == *node);
         let (_, entry) = directory.expect("an entry in the directory");
         assert_eq!(entry.master, Some(master), "{name}: the directory");

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use outlast_dlm::wire::{Inner, LockFlags, LockId, LockspaceId, Mode, Name, NodeId};
-use outlast_lockspace::machine::{Config, Event, LockRequest, Machine, Member};
+use outlast_dlm::wire::{Inner, LockFlags, LockId, LockspaceId, Mode, Name, NodeId, StatusFlags};
+use outlast_lockspace::machine::{Config, Event, LockRequest, Machine, Member, Outcome};
 use outlast_session::Instant;
 
 use crate::rng::Rng;
 use crate::user::{Asked, UserLock, may_coexist};
+use crate::values::{Value, from_block, is_write, to_block};
 
 const LOCKSPACE: LockspaceId = LockspaceId(0x5eed);
 /// One in so many messages without a number is lost.
@@ -37,6 +38,9 @@ pub(crate) struct Cluster {
     change: Change,
     lives: u64,
     names: usize,
+    values: Vec<Value>,
+    writes: u64,
+    pub(crate) reads: u64,
     /// What happened, for who looks for a fault.
     pub(crate) log: Vec<String>,
     pub(crate) trace: bool,
@@ -58,6 +62,9 @@ impl Cluster {
             change: Change::None,
             lives: 0,
             names,
+            values: (0..names).map(|_| Value::new()).collect(),
+            writes: 0,
+            reads: 0,
             log: Vec::new(),
             trace: std::env::var_os("CLUSTER_TRACE").is_some(),
             completions: 0,
@@ -91,7 +98,11 @@ impl Cluster {
     pub(crate) fn kill(&mut self, node: u32) {
         self.note(|| format!("node {node} dies"));
         self.nodes.remove(&node);
-        let keys: Vec<_> = self.links.keys().copied().filter(|(from, to)| *from == node || *to == node).collect();
+        for value in &mut self.values {
+            value.died(node);
+        }
+        let keys: Vec<_> =
+            self.links.keys().copied().filter(|(from, to)| *from == node || *to == node).collect();
         for key in keys {
             let link = self.links.get_mut(&key).unwrap();
             if key.1 == node {
@@ -147,7 +158,8 @@ impl Cluster {
                 }
                 let node = left.swap_remove(index);
                 self.note(|| format!("start {node}"));
-                let lives: BTreeMap<u32, u64> = self.nodes.iter().map(|(id, node)| (*id, node.life)).collect();
+                let lives: BTreeMap<u32, u64> =
+                    self.nodes.iter().map(|(id, node)| (*id, node.life)).collect();
                 let state = self.nodes.get_mut(&node).unwrap();
                 let members: Vec<Member> = lives
                     .iter()
@@ -178,7 +190,8 @@ impl Cluster {
             }
             self.links.entry((node, transmit.to.0)).or_default().push_back(transmit.inner);
         }
-        while let Some(event) = state.machine.poll_event() {
+        while let Some(event) = self.nodes.get_mut(&node).and_then(|state| state.machine.poll_event()) {
+            let state = self.nodes.get_mut(&node).unwrap();
             if self.trace {
                 lines.push(format!("  {node}: {event:?}"));
             }
@@ -188,6 +201,30 @@ impl Cluster {
                     let Some(user) = state.locks.get_mut(&lock) else {
                         panic!("node {node}: {outcome:?} for lock {lock}, which is over");
                     };
+                    let value = &mut self.values[user.name];
+                    match (&outcome, user.writing.take()) {
+                        (Outcome::Granted { .. }, Some((write, confirmed)))
+                            if !matches!(user.asked, Some(Asked::Unlock { .. })) =>
+                        {
+                            value.settle(write, confirmed);
+                        }
+                        (Outcome::Unlocked, Some((write, _))) => value.settle(write, true),
+                        (_, writing) => user.writing = writing,
+                    }
+                    if let Outcome::Granted { mode, status_flags, value: Some(block) } = &outcome {
+                        let read = from_block(block);
+                        let is_valid = !status_flags.contains(StatusFlags::VALUE_NOT_VALID);
+                        // With weaker modes one reads beside who writes.
+                        if is_valid && *mode >= Mode::ConcurrentWrite {
+                            self.reads += 1;
+                            assert!(
+                                value.may_be_read(user.from, read, user.buffer),
+                                "node {node} lock {lock}: {read} cannot be in resource {}",
+                                user.name
+                            );
+                        }
+                        user.buffer = read;
+                    }
                     match user.told(&outcome) {
                         Ok(false) => {}
                         Ok(true) => {
@@ -195,6 +232,7 @@ impl Cluster {
                         }
                         Err(why) => panic!("node {node} lock {lock}: {why}"),
                     }
+                    self.check_lost_values();
                 }
                 Event::RecoveryDone { .. } => {
                     self.recoveries += 1;
@@ -208,11 +246,25 @@ impl Cluster {
                 event => panic!("{event:?}"),
             }
         }
-        assert_eq!(state.machine.statistics().faults, 0, "node {node} blames another for what it said before");
+        assert_eq!(
+            self.nodes[&node].machine.statistics().faults,
+            0,
+            "node {node} blames another for what it said before"
+        );
         for line in lines {
             self.note(|| line);
         }
         self.check_exclusion();
+    }
+
+    /// A resource whose value block nobody holds may be removed, and its block with it.
+    fn check_lost_values(&mut self) {
+        for index in 0..self.names {
+            let mut locks = self.nodes.values().flat_map(|node| node.locks.values());
+            if !locks.any(|lock| lock.name == index && lock.relies_on().is_some()) {
+                self.values[index].may_be_lost();
+            }
+        }
     }
 
     /// No two users rely on modes that exclude each other.
@@ -235,7 +287,8 @@ impl Cluster {
 
     /// One message arrives. `false`: there is none.
     pub(crate) fn deliver(&mut self) -> bool {
-        let full: Vec<_> = self.links.iter().filter(|(_, link)| !link.is_empty()).map(|(key, _)| *key).collect();
+        let full: Vec<_> =
+            self.links.iter().filter(|(_, link)| !link.is_empty()).map(|(key, _)| *key).collect();
         if full.is_empty() {
             return false;
         }
@@ -246,7 +299,8 @@ impl Cluster {
         }
         self.note(|| format!("{to} <- {from}: {}", summary(&inner)));
         let now = self.now;
-        let result = self.nodes.get_mut(&to).unwrap().machine.handle_message(NodeId(from), inner.clone(), now);
+        let result =
+            self.nodes.get_mut(&to).unwrap().machine.handle_message(NodeId(from), inner.clone(), now);
         if let Err(fault) = result {
             panic!("node {to} blames node {from}: {fault} ({inner:?})");
         }
@@ -309,13 +363,33 @@ impl Cluster {
             flags |= LockFlags::VALUE_BLOCK;
             value = Some(vec![0; 32]);
         }
-        let request =
-            LockRequest { name: name(index), mode, flags, process: 7, value, wants_blocking: self.rng.one_in(2) };
+        let request = LockRequest {
+            name: name(index),
+            mode,
+            flags,
+            process: 7,
+            value,
+            wants_blocking: self.rng.one_in(2),
+        };
         let now = self.now;
         let state = self.nodes.get_mut(&node).unwrap();
         let id = state.machine.lock(request, now).unwrap();
         let asked = Some(Asked::Request(mode));
-        state.locks.insert(id, UserLock { name: index, held: None, asked, cancel: false, unsure: false, flags });
+        let from = self.values[index].now();
+        state.locks.insert(
+            id,
+            UserLock {
+                name: index,
+                held: None,
+                asked,
+                cancel: false,
+                unsure: false,
+                flags,
+                buffer: 0,
+                from,
+                writing: None,
+            },
+        );
         self.note(|| format!("user of {node}: lock {id} {mode} of resource {index} {flags:?}"));
         self.drain(node);
     }
@@ -335,14 +409,22 @@ impl Cluster {
         let state = self.nodes.get_mut(&node).unwrap();
         let user = state.locks.get_mut(&id).unwrap();
         let mut value = None;
+        let mut write = None;
         if user.flags.contains(LockFlags::VALUE_BLOCK) {
             flags |= LockFlags::VALUE_BLOCK;
-            value = Some(vec![1; 32]);
+            write = is_write(held, to).then_some(self.writes + 1);
+            value = Some(to_block(write.unwrap_or(user.buffer)));
         }
         match state.machine.convert(id, to, flags, value, now) {
             Ok(()) => {
                 let may_lose = flags.contains(LockFlags::CONVERSION_DEADLOCK);
                 user.asked = Some(Asked::Convert { to, may_lose });
+                user.from = self.values[user.name].now();
+                if let Some(written) = write {
+                    self.writes = written;
+                    user.buffer = written;
+                    user.writing = Some((self.values[user.name].begin(node, written), to == held));
+                }
                 self.note(|| format!("user of {node}: convert {id} to {to} {flags:?}"));
             }
             Err(error) => self.note(|| format!("user of {node}: convert {id} to {to} {flags:?}: {error}")),
@@ -350,15 +432,32 @@ impl Cluster {
         self.drain(node);
     }
 
-    pub(crate) fn act_unlock(&mut self, node: u32, id: LockId, flags: LockFlags) {
+    pub(crate) fn act_unlock(&mut self, node: u32, id: LockId, mut flags: LockFlags) {
         let now = self.now;
         let state = self.nodes.get_mut(&node).unwrap();
-        match state.machine.unlock(id, flags, None, now) {
+        let user = state.locks.get_mut(&id).unwrap();
+        let has_value = user.flags.contains(LockFlags::VALUE_BLOCK);
+        let mut value = None;
+        let mut written = user.buffer;
+        if has_value && user.asked.is_none() && self.rng.one_in(2) {
+            // Without the flag what the block holds is written, too: the flag of the last conversion stays.
+            written = self.writes + 1;
+            flags |= LockFlags::VALUE_BLOCK;
+            value = Some(to_block(written));
+        }
+        match state.machine.unlock(id, flags, value, now) {
             Ok(()) => {
-                if let Some(user) = state.locks.get_mut(&id) {
-                    user.asked = Some(Asked::Unlock { of_request: matches!(user.asked, Some(Asked::Request(_))) });
+                let of_request = matches!(user.asked, Some(Asked::Request(_)));
+                let can_write = user.asked.is_none() && user.held >= Some(Mode::ProtectedWrite);
+                user.asked = Some(Asked::Unlock { of_request });
+                self.writes = self.writes.max(written);
+                if has_value && can_write {
+                    user.writing = Some((self.values[user.name].begin(node, written), true));
+                } else if has_value {
+                    self.values[user.name].may_be_written(written);
                 }
-                self.note(|| format!("user of {node}: unlock {id} {flags:?}"));
+                self.check_lost_values();
+                self.note(|| format!("user of {node}: unlock {id} {flags:?}, value {written}"));
             }
             Err(error) => self.note(|| format!("user of {node}: unlock {id} {flags:?}: {error}")),
         }
@@ -394,7 +493,9 @@ impl Cluster {
 
 fn summary(inner: &Inner) -> String {
     match inner {
-        Inner::Message(message) => format!("{:?} {} {} result {}", message.kind, message.lock, message.remote_lock, message.result),
+        Inner::Message(message) => {
+            format!("{:?} {} {} result {}", message.kind, message.lock, message.remote_lock, message.result)
+        }
         Inner::Rcom(rcom) => format!("{:?} result {}", rcom.body.kind(), rcom.result),
         Inner::Fin => "fin".into(),
     }

@@ -4,6 +4,7 @@ mod check;
 mod cluster;
 mod rng;
 mod user;
+mod values;
 
 use cluster::Cluster;
 use outlast_dlm::wire::LockFlags;

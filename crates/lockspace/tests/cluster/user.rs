@@ -7,9 +7,14 @@ use outlast_lockspace::machine::Outcome;
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Asked {
     Request(Mode),
-    Convert { to: Mode, may_lose: bool },
+    Convert {
+        to: Mode,
+        may_lose: bool,
+    },
     /// Perhaps while a request was under way, which then may end first.
-    Unlock { of_request: bool },
+    Unlock {
+        of_request: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -21,6 +26,12 @@ pub(crate) struct UserLock {
     /// A conversion that might be demoted to null on its way came to nothing.
     pub(crate) unsure: bool,
     pub(crate) flags: LockFlags,
+    /// What is in the user's value block.
+    pub(crate) buffer: u64,
+    /// Writes from this one on may be read.
+    pub(crate) from: usize,
+    /// The write that is under way, and whether the master confirms it.
+    pub(crate) writing: Option<(usize, bool)>,
 }
 
 /// Holding the result is allowed by holding either.

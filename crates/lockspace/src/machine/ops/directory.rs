@@ -36,6 +36,7 @@ impl Machine {
         }
         resource.directory = us;
         let master = *resource.master.get_or_insert(from);
+        resource.master_told |= master == from;
         if master == us {
             return self.receive_request(from, message, now);
         }
@@ -52,10 +53,7 @@ impl Machine {
         let us = self.config.node;
         let found = self.table.find(name_hash(name.as_bytes()), &name);
         let removable = found.and_then(|key| self.table.resource(key)).is_some_and(|resource| {
-            resource.directory == us
-                && !resource.active
-                && resource.master == Some(from)
-                && resource.attached == 0
+            resource.directory == us && !resource.active && resource.master == Some(from)
         });
         match found {
             Some(key) if removable => {
@@ -91,9 +89,12 @@ impl Machine {
         }
         let key = lock.resource;
         self.take_answer(id, MessageKind::LookupReply, message.result);
+        // An answer can be overtaken: the master that took in a lock of ours meanwhile is the right one.
         if let Some(resource) = self.table.resource_mut(key) {
-            resource.master = master;
-            if master == Some(us) {
+            if resource.is_unlocked() || resource.master.is_none() {
+                resource.master = master;
+            }
+            if resource.master == Some(us) {
                 resource.first_lock = None;
             }
         }
@@ -111,7 +112,7 @@ impl Machine {
         } else {
             self.request_lock(id, now);
         }
-        if master == Some(us) {
+        if self.is_master(key) {
             self.retry_waiting_for_master(key, now);
         }
         Ok(())

@@ -93,7 +93,9 @@ impl Machine {
         }
         resource.active = false;
         resource.value = None;
-        let keep = resource.directory == us && resource.master.is_some_and(|master| master != us);
+        // A master that never heard that it is one does not send word when it is none any more.
+        let elsewhere = resource.master.is_some_and(|master| master != us);
+        let keep = resource.directory == us && elsewhere && resource.master_told;
         if !keep {
             self.table.set_toss(key, Some(now + self.config.toss_after));
         }

@@ -127,7 +127,9 @@ impl Machine {
             lock.requested = Some(requested);
             lock.value_sequence = message.value_sequence;
         }
-        let answered = !rules::is_downward(Some(granted), Some(requested));
+        // As the sender sees it: it does not know yet if the lock was demoted here, and an answer that it does not expect
+        // it would take for that of its next conversion.
+        let answered = !rules::is_downward(message.granted, Some(requested));
         let verdict = self.convert_here(id);
         if answered {
             self.send_about(id, from, MessageKind::ConvertReply, verdict.result());

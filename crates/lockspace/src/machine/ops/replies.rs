@@ -21,6 +21,11 @@ impl Machine {
             (Role::CopyFor(_), _) => None,
             // The directory node, if it is the master, answers a lookup like this.
             (Role::Own, MessageKind::RequestReply) => lock.wait.map(|wait| wait.node),
+            // Who was asked answers, whoever is believed to be the master by now.
+            (Role::Own, MessageKind::ConvertReply | MessageKind::UnlockReply | MessageKind::CancelReply) => {
+                let moot = lock.moot_cancels.map(|(node, _)| node);
+                lock.wait.map(|wait| wait.node).or(moot).or_else(|| self.other_node(id))
+            }
             (Role::Own, _) => self.other_node(id),
         };
         if sender == Some(from) {
@@ -40,13 +45,15 @@ impl Machine {
         let Some(lock) = self.table.lock(id) else { return Ok(()) };
         let asked = lock.wait.and_then(|wait| wait.kind);
         let key = lock.resource;
+        let by_master = [0, -EINPROGRESS, -EAGAIN].contains(&message.result);
         match asked {
-            Some(MessageKind::Lookup) => {
+            // Who decides is the master, whatever was believed when another request was refused meanwhile.
+            Some(MessageKind::Request | MessageKind::Lookup) if by_master => {
                 if let Some(resource) = self.table.resource_mut(key) {
                     resource.master = Some(from);
                 }
             }
-            Some(MessageKind::Request) => {}
+            Some(MessageKind::Request | MessageKind::Lookup) => {}
             Some(_) | None => {
                 return Err(MachineFault::Unexpected {
                     node: from,
@@ -77,7 +84,7 @@ impl Machine {
                 return Ok(());
             }
             result if result == -EBADR || result == -ENOTBLK => {
-                self.not_the_master(id, result, now);
+                self.not_the_master(id, from, result, now);
                 return Ok(());
             }
             result => {
@@ -101,15 +108,17 @@ impl Machine {
     }
 
     /// The node that was asked is not the master any more: the directory knows better.
-    fn not_the_master(&mut self, id: LockId, result: i32, now: Instant) {
+    fn not_the_master(&mut self, id: LockId, from: NodeId, result: i32, now: Instant) {
         let us = self.config.node;
         let Some(lock) = self.table.lock_mut(id) else { return };
         let (unlock, cancel) =
             (core::mem::take(&mut lock.overlap_unlock), core::mem::take(&mut lock.overlap_cancel));
         let key = lock.resource;
+        // Another request may have been refused before this one, and have found the new master already.
         if let Some(resource) = self.table.resource_mut(key)
             && resource.directory != us
-            && resource.master != Some(us)
+            && resource.master == Some(from)
+            && resource.is_unlocked()
         {
             resource.master = None;
         }
@@ -228,6 +237,10 @@ impl Machine {
         }
         let Some(lock) = self.table.lock_mut(id) else { return };
         take_reply_flags(lock, message);
+        // It may have been demoted while it stood in the queue, of which nothing else tells (and Linux does not notice).
+        if let Some(mode) = message.and_then(|message| message.granted) {
+            lock.granted = lock.granted.map(|granted| granted.min(mode));
+        }
         self.revert_here(id);
         self.complete(id, Outcome::Canceled);
         self.end_if_nothing(id, now);
@@ -273,6 +286,10 @@ impl Machine {
             take_reply_flags(lock, Some(message));
             lock.remote = message.lock;
             take_alternate(lock);
+            let key = lock.resource;
+            if let Some(resource) = self.table.resource_mut(key) {
+                resource.master_told = true;
+            }
         }
     }
 }

@@ -25,8 +25,8 @@ impl Machine {
                     continue;
                 }
                 dropped = true;
-                could_write |= lock.flags.contains(LockFlags::VALUE_BLOCK)
-                    && lock.granted >= Some(Mode::ProtectedWrite);
+                could_write |=
+                    lock.flags.contains(LockFlags::VALUE_BLOCK) && lock.granted >= Some(Mode::ProtectedWrite);
                 self.table.remove_lock(id);
             }
             if let Some(resource) = self.table.resource_mut(key) {
@@ -79,7 +79,8 @@ impl Machine {
         if told.value_block.len() > value_bytes {
             return refuse(EINVAL);
         }
-        let in_doubt = told.wait_kind == MessageKind::Convert as u16 && is_sideways(told.granted, told.requested);
+        let in_doubt =
+            told.wait_kind == MessageKind::Convert as u16 && is_sideways(told.granted, told.requested);
         let queue = match (told.queue, told.granted, told.requested) {
             (Some(_), Some(_), Some(_)) if in_doubt => Queue::Converting,
             (Some(Queue::Granted), Some(_), _) => Queue::Granted,
@@ -128,13 +129,9 @@ impl Machine {
     /// (Linux: `recover.c`).
     pub(super) fn resolve_conversions(&mut self, key: ResourceKey) {
         let Some(resource) = self.table.resource(key) else { return };
-        let is_middle =
-            |mode: &Mode| matches!(mode, Mode::ProtectedRead | Mode::ConcurrentWrite);
-        let held = resource
-            .granted
-            .iter()
-            .filter_map(|id| self.table.lock(*id)?.granted.filter(is_middle))
-            .next();
+        let is_middle = |mode: &Mode| matches!(mode, Mode::ProtectedRead | Mode::ConcurrentWrite);
+        let held =
+            resource.granted.iter().filter_map(|id| self.table.lock(*id)?.granted.filter(is_middle)).next();
         let converting = resource.converting.clone();
         for id in converting {
             if let Some(lock) = self.table.lock_mut(id).filter(|lock| lock.in_doubt) {

@@ -1,8 +1,6 @@
 //! New masters for the resources whose old one left, and our locks for them (Linux: `recover.c`).
 
-use outlast_dlm::wire::{
-    CallbackFlags, Inner, LockId, MessageKind, NodeId, RcomBody, RcomLock,
-};
+use outlast_dlm::wire::{CallbackFlags, Inner, LockId, MessageKind, NodeId, RcomBody, RcomLock};
 use outlast_session::Instant;
 
 use super::Step;
@@ -20,7 +18,8 @@ impl Machine {
                 resource.new_master = false;
                 continue;
             };
-            let lost = self.members.is_gone(master);
+            let unheard = resource.directory == own && resource.is_unheard();
+            let lost = self.members.is_gone(master) || unheard;
             if master == own || (!lost && !resource.new_master) {
                 continue;
             }
@@ -159,9 +158,11 @@ impl Machine {
         now: Instant,
     ) -> Result<(), MachineFault> {
         let sequence = self.recovery.sequence;
-        let Some(lock) = self.table.lock_mut(reply.lock).filter(|lock| {
-            lock.role == Role::Own && lock.recover_sequence == sequence
-        }) else {
+        let Some(lock) = self
+            .table
+            .lock_mut(reply.lock)
+            .filter(|lock| lock.role == Role::Own && lock.recover_sequence == sequence)
+        else {
             self.statistics.ignored += 1;
             return Ok(());
         };
@@ -183,6 +184,7 @@ impl Machine {
             }
         }
         if let Some(resource) = self.table.resource_mut(key) {
+            resource.master_told = true;
             resource.recover_locks = resource.recover_locks.saturating_sub(1);
             if resource.recover_locks == 0 {
                 resource.new_master = false;

@@ -41,24 +41,25 @@ impl Machine {
             if let Some(resource) = self.table.resource_mut(key) {
                 resource.active = false;
                 resource.master = Some(from);
+                resource.master_told = true;
             }
             return Ok(from);
         };
         let members = &self.members;
         let Some(resource) = self.table.resource_mut(key) else { return Err(EINVAL) };
         resource.directory = own;
-        match (reason, resource.master) {
-            (_, None) => resource.master = Some(from),
-            (LookupReason::MasterGone, Some(master)) if members.is_gone(master) => {
-                resource.master = Some(from);
-                resource.new_master = true;
+        let own_master = resource.master == Some(own);
+        let lost = resource.master.is_some_and(|master| members.is_gone(master));
+        let takes_over = match reason {
+            LookupReason::IsMaster => !own_master,
+            LookupReason::MasterGone => {
+                !own_master && (lost || resource.master.is_none() || resource.is_unheard())
             }
-            // It became the master in a recovery that ended before it could tell.
-            (LookupReason::IsMaster, Some(master)) if master != from && master != own => {
-                resource.master = Some(from);
-                resource.new_master = true;
-            }
-            (LookupReason::IsMaster | LookupReason::MasterGone, Some(_)) => {}
+        };
+        if takes_over {
+            resource.new_master |= resource.master.is_some_and(|master| master != from);
+            resource.master = Some(from);
+            resource.master_told = true;
         }
         resource.master.ok_or(EINVAL)
     }
@@ -160,6 +161,7 @@ impl Machine {
                 self.table.remove_resource(key);
             } else {
                 resource.active = true;
+                resource.master_told = false;
             }
         }
     }

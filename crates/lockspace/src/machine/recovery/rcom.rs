@@ -27,7 +27,12 @@ impl Machine {
     ///
     /// # Errors
     /// [`MachineFault`]: the sender sent what cannot be.
-    pub(crate) fn receive_rcom(&mut self, from: NodeId, rcom: Rcom, now: Instant) -> Result<(), MachineFault> {
+    pub(crate) fn receive_rcom(
+        &mut self,
+        from: NodeId,
+        rcom: Rcom,
+        now: Instant,
+    ) -> Result<(), MachineFault> {
         if rcom.lockspace != self.config.lockspace {
             return Err(MachineFault::Lockspace(rcom.lockspace));
         }

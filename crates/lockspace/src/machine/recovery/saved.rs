@@ -45,7 +45,10 @@ impl Machine {
             return Ok(());
         }
         if self.recovery.saved.len() >= SAVED_MAX {
-            return Err(MachineFault::Recovery { node: from, why: "too many messages while locking stands still" });
+            return Err(MachineFault::Recovery {
+                node: from,
+                why: "too many messages while locking stands still",
+            });
         }
         self.recovery.saved.push_back((from, message));
         Ok(())

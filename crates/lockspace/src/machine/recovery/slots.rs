@@ -58,10 +58,8 @@ mod tests {
 
     fn members(told: &[(u32, u16, u32)]) -> Members {
         let mut members = Members::new();
-        let list: Vec<_> = told
-            .iter()
-            .map(|(node, _, _)| Member { node: NodeId(*node), weight: 1, fresh: false })
-            .collect();
+        let list: Vec<_> =
+            told.iter().map(|(node, _, _)| Member { node: NodeId(*node), weight: 1, fresh: false }).collect();
         members.change(NodeId(told[0].0), &list);
         for (node, slot, generation) in told {
             let state = members.state_mut(NodeId(*node)).unwrap();

@@ -25,8 +25,16 @@ impl Machine {
     }
 
     /// A node has said how far it is.
-    pub(super) fn status_told(&mut self, from: NodeId, id: u64, result: i32, reply: &StatusReply, now: Instant) {
-        if self.recovery.question.as_ref().is_some_and(|question| matches!(question.asks, Asks::Names { .. })) {
+    pub(super) fn status_told(
+        &mut self,
+        from: NodeId,
+        id: u64,
+        result: i32,
+        reply: &StatusReply,
+        now: Instant,
+    ) {
+        if self.recovery.question.as_ref().is_some_and(|question| matches!(question.asks, Asks::Names { .. }))
+        {
             self.statistics.ignored += 1;
             return;
         }

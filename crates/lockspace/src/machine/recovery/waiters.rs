@@ -1,6 +1,6 @@
 //! Operations of ours that were under way when locking stopped (Linux: `lock.c`).
 
-use outlast_dlm::wire::{LockId, MessageKind, Queue};
+use outlast_dlm::wire::{LockFlags, LockId, MessageKind, Queue};
 use outlast_session::Instant;
 
 use super::copies::is_sideways;
@@ -75,19 +75,15 @@ impl Machine {
         let Some(lock) = self.table.lock_mut(id) else { return };
         lock.in_doubt = true;
         let key = lock.resource;
-        // What overlapped it is asked of the new master: Linux waits for the old one's answer for ever.
-        let again = if core::mem::take(&mut lock.overlap_unlock) {
-            Some(MessageKind::Unlock)
-        } else if core::mem::take(&mut lock.overlap_cancel) {
-            Some(MessageKind::Cancel)
-        } else {
-            None
-        };
-        if let (Some(_), Some(wait)) = (again, lock.wait) {
-            lock.overlap_cancel = false;
-            lock.resend = true;
-            self.table.set_wait(id, Some(Wait { kind: again, count: 1, ..wait }));
-        }
+        // An unlock that overlapped it is asked of the new master: Linux waits for the old one's answer for ever. A cancel
+        // came too late, for the lock may be held in the new mode already; what still waits can be canceled once more.
+        let unlock = core::mem::take(&mut lock.overlap_unlock);
+        lock.overlap_cancel = false;
+        lock.flags = lock.flags.without(LockFlags::CANCEL);
+        lock.resend = unlock && lock.wait.is_some();
+        let wait = lock.wait.filter(|_| unlock);
+        let wait = wait.map(|wait| Wait { kind: Some(MessageKind::Unlock), count: 1, ..wait });
+        self.table.set_wait(id, wait);
         if let Some(resource) = self.table.resource_mut(key) {
             resource.recover_convert = true;
         }
@@ -109,12 +105,6 @@ impl Machine {
                 Some(MessageKind::Convert) if cancel => self.give_up_conversion(id),
                 Some(MessageKind::Convert) => self.convert_lock(id, now),
                 Some(MessageKind::Unlock) => self.unlock_lock(id, now),
-                Some(MessageKind::Cancel) => {
-                    // Unless it was granted meanwhile.
-                    if self.table.lock(id).is_some_and(|lock| lock.queue == Some(Queue::Converting)) {
-                        self.cancel_lock(id, now);
-                    }
-                }
                 Some(MessageKind::Request | MessageKind::Lookup) if unlock => {
                     self.give_up_request(id, Outcome::Unlocked, now);
                 }
@@ -133,6 +123,7 @@ impl Machine {
                     | MessageKind::ConvertReply
                     | MessageKind::UnlockReply
                     | MessageKind::CancelReply
+                    | MessageKind::Cancel
                     | MessageKind::Grant
                     | MessageKind::Blocking
                     | MessageKind::Remove

@@ -35,12 +35,13 @@ pub(crate) struct Resource {
     pub(crate) value_sequence: u32,
     /// Who wrote the value block last died, or said that it is not valid.
     pub(crate) value_not_valid: bool,
-    /// What `value_not_valid` was before the recovery.
-    pub(crate) value_not_valid_before: bool,
     /// The master may not be the right one any more: the next request finds out.
     pub(crate) master_uncertain: bool,
     /// In a recovery: it gets a new master.
     pub(crate) new_master: bool,
+    /// At the directory node: the master knows that it is the master, since the last recovery began. Who is told so when
+    /// a recovery begins may never hear of it.
+    pub(crate) master_told: bool,
     /// In a recovery: this node became the master.
     pub(crate) became_master: bool,
     /// In a recovery: conversions are in doubt.
@@ -71,15 +72,21 @@ impl Resource {
             value: None,
             value_sequence: 0,
             value_not_valid: false,
-            value_not_valid_before: false,
             master_uncertain: false,
             new_master: false,
+            master_told: false,
             became_master: false,
             recover_convert: false,
             recover_grant: false,
             recover_value: false,
             recover_locks: 0,
         }
+    }
+
+    /// Whether the master became it in a recovery that ended before it can have heard of it: then it has not said so in
+    /// this one.
+    pub(crate) const fn is_unheard(&self) -> bool {
+        !self.master_told && (self.new_master || self.became_master)
     }
 
     pub(crate) const fn queue(&self, queue: Queue) -> &Vec<LockId> {

@@ -222,3 +222,89 @@ fn names_are_limited_for_users_and_for_others() {
     assert_eq!(net.outcomes(2, lock), [Outcome::Failed(-crate::machine::errno::ENOMEM)]);
     assert_eq!((net.at(1).table.resource_count(), net.at(2).table.lock_count()), (0, 0));
 }
+
+#[test]
+fn a_refusal_does_not_make_forget_the_master_that_took_in_another_lock() {
+    let mut net = Net::new(3);
+    let name = net.name_at(3);
+    net.hold(1, name, NL);
+    let held = net.hold(2, name, NL);
+    // Both are sent to node 1, and what the resource was known by goes.
+    let refused = net.request(2, name, NL, NONE).expect("a request");
+    let accepted = net.request(2, name, NL, NONE).expect("a request");
+    net.start_unlock(2, held, NONE);
+    net.start_cancel(2, refused);
+    net.collect();
+    net.links.clear();
+    let answer = |kind, lock, result| Message {
+        lock: LockId(99),
+        remote_lock: lock,
+        result,
+        ..Message::new(LOCKSPACE, kind)
+    };
+    let unlocked = answer(MessageKind::UnlockReply, held, -crate::machine::errno::EUNLOCK);
+    net.receive(1, 2, unlocked).expect("the unlock's answer");
+    let not_yet = answer(MessageKind::RequestReply, refused, -crate::machine::errno::ENOTBLK);
+    net.receive(1, 2, not_yet).expect("it is not the master yet");
+    assert_eq!(net.outcomes(2, refused), [Outcome::Canceled]);
+    assert_eq!(master(&net, 2, name), Some(None));
+    net.receive(1, 2, answer(MessageKind::RequestReply, accepted, 0)).expect("now it is");
+    assert_eq!(net.outcomes(2, accepted), [granted(NL)]);
+    assert_eq!(master(&net, 2, name), Some(Some(1)));
+    net.start_unlock(2, accepted, NONE);
+    assert_eq!(net.under_way(2, 1), 1);
+}
+
+#[test]
+fn only_one_request_tries_a_master_that_may_be_out_of_date() {
+    let mut net = Net::new(2);
+    let name = net.name_at(1);
+    net.hold(1, name, NL);
+    let lock = net.hold(2, name, NL);
+    let more = [(); 3].map(|()| net.request(2, name, NL, NONE).expect("a request"));
+    assert_eq!(net.under_way(2, 1), 3, "while a lock is held there, the master is certain");
+    net.settle();
+    for lock in [lock].into_iter().chain(more) {
+        net.outcomes(2, lock);
+        net.unlock(2, lock);
+    }
+    let again = [(); 3].map(|()| net.request(2, name, NL, NONE).expect("a request"));
+    assert_eq!(net.under_way(2, 1), 1);
+    net.settle();
+    for lock in again {
+        assert_eq!(net.outcomes(2, lock), [granted(NL)]);
+    }
+}
+
+#[test]
+fn an_answer_of_the_directory_that_was_overtaken_does_not_move_a_lock_to_another_master() {
+    let mut net = Net::new(4);
+    let name = net.name_at(3);
+    net.hold(1, name, NL);
+    let held = net.hold(2, name, NL);
+    let refused = net.request(2, name, NL, NONE).expect("a request");
+    let accepted = net.request(2, name, NL, NONE).expect("a request");
+    net.start_unlock(2, held, NONE);
+    net.collect();
+    net.links.clear();
+    let answer = |kind, lock, result| Message {
+        lock: LockId(99),
+        remote_lock: lock,
+        result,
+        ..Message::new(LOCKSPACE, kind)
+    };
+    let unlocked = answer(MessageKind::UnlockReply, held, -crate::machine::errno::EUNLOCK);
+    net.receive(1, 2, unlocked).expect("the unlock's answer");
+    let not_yet = answer(MessageKind::RequestReply, refused, -crate::machine::errno::ENOTBLK);
+    net.receive(1, 2, not_yet).expect("it is not the master yet");
+    assert_eq!(net.under_way(2, 3), 1, "the lookup");
+    net.receive(1, 2, answer(MessageKind::RequestReply, accepted, 0)).expect("now it is");
+    let late = Message { node: 4, lock: refused, ..Message::new(LOCKSPACE, MessageKind::LookupReply) };
+    net.receive(3, 2, late).expect("the directory's answer");
+    assert_eq!(master(&net, 2, name), Some(Some(1)));
+    assert_eq!(
+        (net.under_way(2, 1), net.under_way(2, 4)),
+        (1, 0),
+        "the request goes where the other lock is"
+    );
+}

@@ -186,12 +186,12 @@ impl Net {
     pub(super) fn outcomes(&mut self, node: u32, lock: LockId) -> Vec<Outcome> {
         self.collect();
         let mut outcomes = Vec::new();
-        self.events.entry(node).or_default().retain(|event| match event {
-            Event::Completed { lock: of, outcome } if *of == lock => {
+        self.events.entry(node).or_default().retain(|event| {
+            let Event::Completed { lock: of, outcome } = event else { return true };
+            if *of == lock {
                 outcomes.push(outcome.clone());
-                false
             }
-            _ => true,
+            *of != lock
         });
         outcomes
     }
@@ -200,12 +200,12 @@ impl Net {
     pub(super) fn blocked(&mut self, node: u32, lock: LockId) -> Vec<Mode> {
         self.collect();
         let mut modes = Vec::new();
-        self.events.entry(node).or_default().retain(|event| match event {
-            Event::Blocking { lock: of, mode } if *of == lock => {
+        self.events.entry(node).or_default().retain(|event| {
+            let Event::Blocking { lock: of, mode } = event else { return true };
+            if *of == lock {
                 modes.push(*mode);
-                false
             }
-            _ => true,
+            *of != lock
         });
         modes
     }

@@ -239,3 +239,43 @@ fn the_late_answer_to_a_moot_cancel_is_not_taken_for_that_of_the_next_one() {
     net.unlock(2, lock);
     assert_gone(&mut net);
 }
+
+#[test]
+fn who_is_demoted_while_it_stands_in_the_queue_learns_it_when_it_cancels() {
+    let (mut net, name, _) = held(PR);
+    let demoted = net.hold(2, name, CR);
+    let other = net.hold(1, name, NL);
+    net.convert(2, demoted, PW, LockFlags::CONVERSION_DEADLOCK);
+    // What comes to the head of the queue is blocked by what the other holds.
+    net.convert(1, other, EX, LockFlags::HEAD_OF_QUEUE);
+    net.start_cancel(2, demoted);
+    net.settle();
+    assert_eq!(net.outcomes(2, demoted), [Outcome::Canceled]);
+    assert_eq!(net.at(2).lock_view(demoted).and_then(|view| view.granted), Some(NL));
+    net.convert(2, demoted, CR, NONE);
+    assert_eq!(net.outcomes(2, demoted), [granted(CR)]);
+}
+
+#[test]
+fn who_does_not_know_that_it_was_demoted_gets_no_answer_that_it_does_not_expect() {
+    let (mut net, name, _) = held(PR);
+    let lock = net.hold(2, name, CR);
+    let copy = net.at(2).lock_view(lock).expect("it is there").remote_lock;
+    net.at(1).table.lock_mut(copy).expect("its copy").granted = Some(NL);
+    net.kinds();
+    net.convert(2, lock, NL, NONE);
+    assert_eq!(net.kinds(), [(2, 1, MessageKind::Convert)], "to null is a step down for its owner");
+}
+
+#[test]
+fn the_answer_of_who_was_asked_counts_whoever_is_believed_to_be_the_master_by_now() {
+    let (mut net, name, _) = held(NL);
+    let lock = net.hold(2, name, EX);
+    net.start_unlock(2, lock, NONE);
+    let machine = net.at(2);
+    let key = machine.table.lock(lock).expect("it is there").resource;
+    machine.table.resource_mut(key).expect("it is there").master = None;
+    net.settle();
+    assert_eq!(net.outcomes(2, lock), [Outcome::Unlocked]);
+    assert_gone(&mut net);
+}
