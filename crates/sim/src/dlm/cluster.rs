@@ -241,6 +241,10 @@ impl Cluster {
         (node, self.membership.knows(by, node).unwrap_or(self.nodes[node].lives))
     }
 
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.nodes.iter().any(|node| node.life.as_ref().is_some_and(|life| life.recovering))
+    }
+
     pub(crate) fn living(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].life.is_some()).collect()
     }

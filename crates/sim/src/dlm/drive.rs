@@ -164,6 +164,9 @@ impl Cluster {
                     life.recovering = false;
                 }
                 self.meet("recovery done");
+                if self.membership.is_settled() && !self.is_recovering() {
+                    self.model.unsettled = false;
+                }
             }
             Event::RecoveryFailed(failure) => self.wrong(format!("node {node}: no recovery: {failure}")),
             _ => {}

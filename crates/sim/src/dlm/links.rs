@@ -140,6 +140,8 @@ impl Cluster {
                 Some(Arrival::End) => {
                     self.hangs_up(reader.node, reader.channel);
                     self.forget_link(number);
+                    // Another connection may have to carry what this one did.
+                    self.pump(reader.node);
                 }
             }
         }
@@ -277,6 +279,7 @@ impl Cluster {
         if alive {
             self.meet("silent connection given up");
             self.hangs_up(end.node, end.channel);
+            self.pump(end.node);
         }
     }
 

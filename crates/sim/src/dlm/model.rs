@@ -112,6 +112,8 @@ pub(crate) struct Model {
     pub(crate) locks: BTreeMap<(usize, LockId), Lock>,
     values: Vec<Value>,
     writes: Write,
+    /// A node has died, and not all have recovered since.
+    pub(crate) unsettled: bool,
     /// What is wrong.
     pub(crate) findings: Vec<String>,
     /// What was met.
@@ -124,6 +126,7 @@ impl Model {
             locks: BTreeMap::new(),
             values: vec![Value { last: vec![0], ..Value::default() }; names],
             writes: 0,
+            unsettled: false,
             findings: Vec::new(),
             met: Vec::new(),
         }
@@ -174,7 +177,10 @@ impl Model {
         let lock = self.locks.get_mut(&key)?;
         self.writes += 1;
         let value = self.values.get_mut(lock.name)?;
-        let before = std::mem::replace(value, Value { last: vec![self.writes], ..Value::default() });
+        // Until a death is recovered from, what is written may come before it or after it.
+        let (forgotten, doubtful) = (self.unsettled, self.unsettled);
+        let now = Value { last: vec![self.writes], forgotten, doubtful, unknown: false };
+        let before = std::mem::replace(value, now);
         lock.writes = Some((self.writes, before));
         Some(self.writes)
     }
@@ -352,6 +358,7 @@ impl Model {
     /// A node died with all its locks.
     pub(crate) fn died(&mut self, node: usize) {
         let dead: Vec<_> = self.locks.keys().filter(|(on, _)| *on == node).copied().collect();
+        self.unsettled = true;
         for value in &mut self.values {
             value.forgotten = true;
             value.doubtful = true;

@@ -69,10 +69,10 @@ impl Plan {
             delay: (slow / 4, slow),
             piece_bytes_max: *pick(&mut rng, &[1, 7, 100, 1460, 65536]),
             window_bytes: *pick(&mut rng, &[200, 3000, 65536]),
-            acts: rng.random_range(30..150),
+            acts: rng.random_range(50..600),
             pause: Duration::from_micros(*pick(&mut rng, &[100, 500, 2000, 10_000])),
-            faults: if faulty { *pick(&mut rng, &[20, 60, 200]) } else { 0 },
-            changes: if changing { *pick(&mut rng, &[10, 30, 60]) } else { 0 },
+            faults: if faulty { *pick(&mut rng, &[10, 30, 150]) } else { 0 },
+            changes: if changing { *pick(&mut rng, &[3, 10, 30]) } else { 0 },
             targets_recovery: rng.random_range(0..4) == 0,
             repeats_late: rng.random_range(0..4) == 0,
             toss_after: Duration::from_millis(*pick(&mut rng, &[1, 20, 500])),
@@ -82,14 +82,14 @@ impl Plan {
                 plan.faults = plan.faults.max(100);
             }
             if bug.wants_changes() {
-                plan.changes = plan.changes.max(40);
+                plan.changes = plan.changes.max(20);
             }
             // A bug must not hide behind what else a peer may do.
             plan.repeats_late = false;
         }
         // Bytes one by one are events one by one.
         if plan.piece_bytes_max < 100 {
-            plan.acts = plan.acts.min(50);
+            plan.acts = plan.acts.min(200);
         }
         plan
     }

@@ -85,16 +85,19 @@ fn run_plan(plan: Plan, bug: Option<Bug>, trace: bool) -> Report {
 impl Cluster {
     fn bad_weather(&mut self) {
         self.founds();
-        if self.one_in(2) {
-            let pause = self.within(Duration::from_millis(500));
-            self.run_until(self.now + pause);
+        // Mostly a cluster that has found together.
+        for _ in 0..100 {
+            if !self.is_recovering() || self.one_in(50) {
+                break;
+            }
+            self.run_until(self.now + LOOK_EVERY);
         }
         for _ in 0..self.plan.acts {
             if !self.model.findings.is_empty() || self.steps > STEPS_MAX {
                 return;
             }
             let draw = self.rng.random_range(0..1000);
-            let recovering = self.membership_moves() && self.plan.targets_recovery && self.one_in(2);
+            let recovering = self.is_recovering() && self.plan.targets_recovery && self.one_in(2);
             if draw < self.plan.changes {
                 self.members_change();
             } else if draw < self.plan.changes + self.plan.faults || (recovering && self.plan.faults > 0) {
@@ -105,10 +108,6 @@ impl Cluster {
             let pause = self.within(self.plan.pause * 2);
             self.run_until(self.now + pause);
         }
-    }
-
-    fn membership_moves(&self) -> bool {
-        self.nodes.iter().any(|node| node.life.as_ref().is_some_and(|life| life.recovering))
     }
 
     fn members_change(&mut self) {
@@ -293,6 +292,7 @@ impl Cluster {
                     self.why_busy().unwrap_or_default(),
                     self.model.locks
                 );
+                self.note(|| format!("{:#?}", self.links));
                 return self.wrong(what);
             }
         }
