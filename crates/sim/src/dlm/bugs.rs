@@ -38,15 +38,13 @@ pub enum Bug {
     ValueDamaged,
     /// A lockspace is started while others still lock.
     StartedTooEarly,
-    /// One node is not stopped.
-    NotStopped,
     /// An unlock is answered and not done.
     UnlockIgnored,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 15] = [
         Self::AckOffByOne,
         Self::LostReplay,
         Self::ReplayRenumbered,
@@ -61,7 +59,6 @@ impl Bug {
         Self::ValueLost,
         Self::ValueDamaged,
         Self::StartedTooEarly,
-        Self::NotStopped,
         Self::UnlockIgnored,
     ];
 
@@ -77,7 +74,6 @@ impl Bug {
                 | Self::DeadKept
                 | Self::NamesForgotten
                 | Self::StartedTooEarly
-                | Self::NotStopped
         )
     }
 }
@@ -99,7 +95,6 @@ impl fmt::Display for Bug {
             Self::ValueLost => "a value that is lost",
             Self::ValueDamaged => "a value that is damaged",
             Self::StartedTooEarly => "a start before all have stopped",
-            Self::NotStopped => "a node that is not stopped",
             Self::UnlockIgnored => "an unlock that is not done",
         })
     }
@@ -136,10 +131,6 @@ impl Planted {
 
     pub(crate) fn starts_at_once(&self) -> bool {
         self.is(Bug::StartedTooEarly)
-    }
-
-    pub(crate) fn forgets_to_stop(&self, node: usize) -> bool {
-        self.is(Bug::NotStopped) && node == 1
     }
 
     // ------------------------------------------------------------------ drivers and machines

@@ -98,7 +98,8 @@ impl Cluster {
                 let times = self.planted.times_delivered(&inner);
                 for _ in 0..times {
                     if is_numbered(&inner) {
-                        let sent = self.ledger.get_mut(&[known[*peer], ours]).and_then(|sent| sent.pop_front());
+                        let sent =
+                            self.ledger.get_mut(&[known[*peer], ours]).and_then(|sent| sent.pop_front());
                         if sent.as_ref() != Some(&inner) {
                             faults.push(format!(
                                 "node {node} got {inner:?} from node {peer}, and next is {sent:?}"

@@ -23,6 +23,8 @@ pub(crate) struct Membership {
     unnoticed: bool,
     /// Which life of which other each node knows; 0: none.
     known: Vec<BTreeMap<usize, u32>>,
+    /// The change that each node was started with last.
+    started: Vec<u64>,
     /// The members that each node was started with last, each in its life.
     told: Vec<BTreeMap<usize, u32>>,
 }
@@ -35,6 +37,7 @@ impl Membership {
             settled: true,
             unnoticed: false,
             known: vec![BTreeMap::new(); nodes],
+            started: vec![0; nodes],
             told: vec![BTreeMap::new(); nodes],
         }
     }
@@ -112,13 +115,7 @@ impl Cluster {
         let change = self.membership.change;
         for node in members.iter().copied() {
             let wait = self.within(SPREAD);
-            if !self.planted.forgets_to_stop(node) {
-                self.after(wait, Due::Stop { node, change });
-            }
-            if self.planted.starts_at_once() && self.nodes[node].life.is_some() {
-                let wait = self.within(SPREAD);
-                self.after(wait, Due::Start { node, change });
-            }
+            self.after(wait, Due::Stop { node, change });
         }
         self.membership.target = members;
     }
@@ -140,6 +137,10 @@ impl Cluster {
             }
             self.pump(node);
         }
+        if self.planted.starts_at_once() {
+            let wait = self.within(SPREAD);
+            self.after(wait, Due::Start { node, change });
+        }
         let stopped = |node: &usize| self.nodes[*node].life.as_ref().is_none_or(|life| life.stopped);
         if self.membership.target.iter().all(stopped) && !self.planted.starts_at_once() {
             self.all_stopped();
@@ -153,12 +154,12 @@ impl Cluster {
             return;
         }
         self.forget_the_dead();
+        self.membership.settled = true;
         let change = self.membership.change;
         for node in members {
             let wait = self.within(SPREAD);
             self.after(wait, Due::Start { node, change });
         }
-        self.membership.settled = true;
     }
 
     /// All forget the earlier lives of all others.
@@ -186,7 +187,6 @@ impl Cluster {
         }
         if self.planted.starts_at_once() {
             self.forget_the_dead();
-            self.membership.settled = true;
         }
         let mut told = BTreeMap::new();
         let mut members = Vec::new();
@@ -201,6 +201,11 @@ impl Cluster {
         }
         self.met.meet_often("told that a member is a fresh one", fresh_ones);
         self.membership.told[node] = told;
+        self.membership.started[node] = change;
+        if self.planted.starts_at_once() {
+            let started = |node: &usize| self.membership.started[*node] == change;
+            self.membership.settled = self.membership.target.iter().all(started);
+        }
         self.note(|| format!("node {node} starts with {members:?}"));
         let now = self.now;
         let Some(life) = self.life(node) else { return };

@@ -165,7 +165,8 @@ impl Model {
         lock.forced |= forced;
         let name = lock.name;
         // Who could write and does not say what writes what he read, be it valid or not.
-        let wrote = lock.values && lock.writes.is_none() && (lock.unsure || lock.mode >= Mode::ProtectedWrite);
+        let wrote =
+            lock.values && lock.writes.is_none() && (lock.unsure || lock.mode >= Mode::ProtectedWrite);
         if wrote && let Some(value) = self.values.get_mut(name) {
             value.unknown = true;
         }
@@ -227,7 +228,9 @@ impl Model {
             }
             // What is forced may be answered before; a request that is refused is over, and so is its unlock.
             (Outcome::Granted { .. }, Op::Unlock) if lock.forced => {}
-            (Outcome::Canceled | Outcome::WouldBlock, Op::Unlock) if lock.forced && lock.granted.is_none() => {
+            (Outcome::Canceled | Outcome::WouldBlock, Op::Unlock)
+                if lock.forced && lock.granted.is_none() =>
+            {
                 self.locks.remove(&key);
             }
             (Outcome::Failed(_), Op::Unlock) if lock.canceled => {

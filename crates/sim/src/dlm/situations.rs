@@ -36,7 +36,6 @@ const EXPECTED: &[&str] = &[
     "recovered: granted",
     "recovered: waiting",
     "recovered: converting",
-    "recovered: a request was under way",
     "recovered: a conversion was under way",
     "recovered: a conversion in doubt",
     "message Request",
