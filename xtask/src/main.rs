@@ -25,7 +25,8 @@ cargo xtask COMMAND
   fuzz TARGET [SECONDS] looks for inputs that break a decoder or a state machine (60 s)
   peers ceph COMMAND    real Ceph daemons on this machine: peers/ceph help
   peers kernel COMMAND  a real Linux kernel in a guest on this machine: peers/kernel help
-  capture [CASE...]     records anew what real Ceph says (crates/msgr2/tests/golden), as root
+  capture [CASE...]     records anew what real Ceph says (crates/msgr2/tests/golden), and with the case dlm what
+                        Linux kernels say to each other (crates/dlm/tests/golden), as root
 ";
 
 fn main() -> ExitCode {

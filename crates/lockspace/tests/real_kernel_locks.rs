@@ -138,7 +138,10 @@ fn every_mode_against_every_other_with_either_node_as_the_master() {
     }
     let statistics = both.ours.status(KERNEL).statistics;
     assert!(statistics.messages_received > 100, "{statistics:?}");
-    assert_eq!((statistics.connections_lost, statistics.duplicates_dropped, statistics.early_dropped), (0, 0, 0));
+    assert_eq!(
+        (statistics.connections_lost, statistics.duplicates_dropped, statistics.early_dropped),
+        (0, 0, 0)
+    );
 }
 
 #[test]
@@ -220,7 +223,8 @@ fn a_value_block_goes_from_one_writer_to_the_next_reader() {
     };
     for (name, ours_first) in [("ours first", true), ("theirs first", false)] {
         // Who locks first is the master; the blocks go both ways.
-        let early = if ours_first { Some(both.ours.run(both.space.lock(name, Mode::Null)).unwrap()) } else { None };
+        let early =
+            if ours_first { Some(both.ours.run(both.space.lock(name, Mode::Null)).unwrap()) } else { None };
         let tag = both.tag();
         both.process.lock(tag, name, theirs(Mode::Exclusive), flags::VALBLK).unwrap();
         assert_eq!(both.process.ast(tag).unwrap().status, status::GRANTED);

@@ -44,7 +44,11 @@ fn dissected_without_complaint(lab: &Lab, recording: &[u8]) {
     ] {
         assert!(wireshark(&file, filter).len() >= least, "{what}");
     }
-    for complaint in ["_ws.malformed", "dlm3 && _ws.expert.severity >= 6291456", "tcp.len > 0 && !dlm3 && !tcp.segment_data"] {
+    for complaint in [
+        "_ws.malformed",
+        "dlm3 && _ws.expert.severity >= 6291456",
+        "tcp.len > 0 && !dlm3 && !tcp.segment_data",
+    ] {
         let found = wireshark(&file, complaint);
         assert_eq!(found, [""; 0], "{complaint}");
     }
@@ -90,7 +94,8 @@ fn a_kernel_loses_its_power_and_the_others_put_its_locks_and_resources_right() {
     // These wait for the doomed.
     first.lock(2, "holder gone", theirs(Mode::ProtectedRead), 0).unwrap();
     let waiting_space = space.clone();
-    let waiting = ours.handle.spawn(async move { waiting_space.lock("holder gone", Mode::ProtectedRead).await });
+    let waiting =
+        ours.handle.spawn(async move { waiting_space.lock("holder gone", Mode::ProtectedRead).await });
     assert_eq!(doomed.bast(2).unwrap(), Mode::ProtectedRead as u8);
 
     guests[1].power_off().unwrap();

@@ -1,5 +1,6 @@
 //! The connection between our node and a kernel is reset again and again under thousands of lock operations.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "a test measures how long something takes")]
 
 mod kernel;
 
@@ -89,7 +90,12 @@ fn run(announce: Version) -> Option<Report> {
     };
     println!(
         "{announce}: resets {:?}, operations {:?}, contended {}, lost {}, {:?}, in {:?}",
-        report.resets, report.operations, report.contended, report.lost, report.statistics, begun.elapsed()
+        report.resets,
+        report.operations,
+        report.contended,
+        report.lost,
+        report.statistics,
+        begun.elapsed()
     );
     Some(report)
 }
@@ -100,12 +106,19 @@ fn no_operation_is_lost_and_none_is_done_twice_over_a_hundred_resets() {
     let Report { resets, operations, contended, lost, violations, statistics, kernel_says } = report;
     assert!(statistics.connections_lost >= 100, "{statistics:?}");
     assert!(resets.iter().all(|count| *count >= 30), "both sides reset: {resets:?}");
-    assert!(operations.iter().sum::<u64>() >= 2000 && operations.iter().all(|count| *count >= 500), "{operations:?}");
+    assert!(
+        operations.iter().sum::<u64>() >= 2000 && operations.iter().all(|count| *count >= 500),
+        "{operations:?}"
+    );
     assert!(contended * 3 >= operations.iter().sum::<u64>(), "{contended} of {operations:?} are contended");
     assert_eq!(lost, 0, "every request is answered");
     assert_eq!(violations, [""; 0], "nobody holds what another holds");
     assert!(statistics.replayed > 0, "something was under way when a connection died: {statistics:?}");
-    assert_eq!(kernel_says.lines().skip(1).count(), 0, "the kernel knows of no lock that is left: {kernel_says}");
+    assert_eq!(
+        kernel_says.lines().skip(1).count(),
+        0,
+        "the kernel knows of no lock that is left: {kernel_says}"
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::locks;
 use crate::wait::{Deadline, Failure};
 use outlast_kernel_agent::device;
 use outlast_kernel_agent::protocol::Node;
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -13,12 +14,23 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 const CLUSTER: &str = "/sys/kernel/config/dlm/cluster";
 const CONTROL_DEVICE: &str = "/dev/dlm-control";
 /// `struct sockaddr_storage`, which is written whole.
 const ADDRESS_BYTES: usize = 128;
 const FAMILY_IPV4: u16 = 2;
+/// Locks that end by themselves have ended after that.
+const BUSY_SECONDS: u64 = 5;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+/// The end of a write to the control device.
+type Ended = Receiver<Result<(), Failure>>;
+
+/// Lockspaces that the kernel is leaving.
+static LEAVING: Mutex<BTreeMap<String, Ended>> = Mutex::new(BTreeMap::new());
 
 /// Says who the nodes are. Those that are known already keep what was said of them.
 pub(crate) fn set_up(
@@ -85,10 +97,23 @@ pub(crate) fn start(lockspace: &str, members: &[u32]) -> Result<(), Failure> {
     put(&sysfs(lockspace).join("control"), 1)
 }
 
-/// Leaves. While other nodes of the lockspace have not been told so, the kernel waits for seconds for their goodbye.
-pub(crate) fn leave(lockspace: &str, force: bool, deadline: Deadline) -> Result<(), Failure> {
+/// Leaves, as far as the kernel goes before it waits for the answer of cluster software.
+pub(crate) fn begin_to_leave(lockspace: &str, force: bool, deadline: Deadline) -> Result<(), Failure> {
     deadline
         .wait_for("the end of the processes that lock", || (locks::open_in(lockspace) == 0).then_some(()))?;
+    // The kernel ends the locks of a process that has died behind its back, and refuses until that is done.
+    let busy = Deadline::after(BUSY_SECONDS);
+    loop {
+        match release(lockspace, force, deadline) {
+            Err(failure) if failure.errno == Errno::BUSY.raw_os_error() && !busy.left().is_zero() => {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn release(lockspace: &str, force: bool, deadline: Deadline) -> Result<(), Failure> {
     let device = locks::device(lockspace);
     let number = fs::metadata(&device).map_err(Failure::at(device.display()))?.rdev();
     let ended = control(device::remove_lockspace(rustix::fs::minor(number), force))?;
@@ -99,22 +124,28 @@ pub(crate) fn leave(lockspace: &str, force: bool, deadline: Deadline) -> Result<
         Err(TryRecvError::Disconnected) => Some(None),
         Err(TryRecvError::Empty) => (!device.exists()).then_some(None),
     })?;
-    let sysfs = sysfs(lockspace);
-    match early {
-        Some(result) => result?,
-        None => {
-            put(&sysfs.join("control"), 0)?;
-            put(&sysfs.join("event_done"), 0)?;
-            ended.recv_timeout(deadline.left()).map_err(|_| Failure::new("not in time: the leaving"))??;
-        }
+    if let Some(result) = early {
+        return result;
     }
+    LEAVING.lock().unwrap_or_else(PoisonError::into_inner).insert(lockspace.to_owned(), ended);
+    Ok(())
+}
+
+/// Answers the kernel. While members of the lockspace have not been told, it waits for seconds for their goodbye.
+pub(crate) fn end_leaving(lockspace: &str, deadline: Deadline) -> Result<(), Failure> {
+    let leaving = LEAVING.lock().unwrap_or_else(PoisonError::into_inner).remove(lockspace);
+    let ended = leaving.ok_or_else(|| Failure::new("nobody began to leave"))?;
+    let sysfs = sysfs(lockspace);
+    put(&sysfs.join("control"), 0)?;
+    put(&sysfs.join("event_done"), 0)?;
+    ended.recv_timeout(deadline.left()).map_err(|_| Failure::new("not in time: the leaving"))??;
     set_members(lockspace, &[])?;
     let space = space(lockspace);
     fs::remove_dir(&space).map_err(Failure::at(space.display()))
 }
 
 /// Writes to the control device, where a write may last: its end comes through the channel.
-fn control(request: Vec<u8>) -> Result<Receiver<Result<(), Failure>>, Failure> {
+fn control(request: Vec<u8>) -> Result<Ended, Failure> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)

@@ -60,7 +60,8 @@ pub(crate) fn serve(stream: &TcpStream) -> io::Result<()> {
             | Command::Stop { .. }
             | Command::Start { .. }
             | Command::Recovered { .. }
-            | Command::Leave { .. } => match perform(&command) {
+            | Command::LeaveBegin { .. }
+            | Command::LeaveEnd { .. } => match perform(&command) {
                 Ok((code, output)) => Reply::Done { id, code, output },
                 Err(Failure { what, errno }) => Reply::Failed { id, error: what, errno },
             },
@@ -83,8 +84,11 @@ fn perform(command: &Command) -> Result<(i32, String), Failure> {
         Command::Recovered { lockspace, seconds } => {
             locks::recovered(lockspace, Deadline::after(*seconds))?;
         }
-        Command::Leave { lockspace, force, seconds } => {
-            cluster::leave(lockspace, *force, Deadline::after(*seconds))?;
+        Command::LeaveBegin { lockspace, force, seconds } => {
+            cluster::begin_to_leave(lockspace, *force, Deadline::after(*seconds))?;
+        }
+        Command::LeaveEnd { lockspace, seconds } => {
+            cluster::end_leaving(lockspace, Deadline::after(*seconds))?;
         }
         Command::Open { .. }
         | Command::Lock { .. }

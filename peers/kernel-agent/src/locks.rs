@@ -130,7 +130,8 @@ impl Process {
             | Command::Stop { .. }
             | Command::Start { .. }
             | Command::Recovered { .. }
-            | Command::Leave { .. }
+            | Command::LeaveBegin { .. }
+            | Command::LeaveEnd { .. }
             | Command::Open { .. } => return Ok(()),
         };
         self.device.write(&request).map(drop).map_err(|error| refused(tag, &error))

@@ -149,12 +149,20 @@ pub enum Command {
         /// The limit.
         seconds: u64,
     },
-    /// Leaves a lockspace, once all connections that opened it are gone.
-    Leave {
+    /// Begins to leave a lockspace, once all connections that opened it are gone and their locks have ended: up
+    /// to where the kernel asks cluster software to take the node out, so that the other members can be told.
+    LeaveBegin {
         /// Its name.
         lockspace: String,
         /// Even if there are locks.
         force: bool,
+        /// The limit.
+        seconds: u64,
+    },
+    /// Ends what [`Command::LeaveBegin`] began.
+    LeaveEnd {
+        /// The lockspace's name.
+        lockspace: String,
         /// The limit.
         seconds: u64,
     },

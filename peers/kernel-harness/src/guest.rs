@@ -32,29 +32,51 @@ pub struct Guest {
     machine: Child,
 }
 
+/// The machine that a guest shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// 1 to 9.
+    pub processors: u8,
+    /// Files are in it, too.
+    pub memory_mb: u32,
+    /// Programs and what else the guest is to have, in its folder `/job`. Programs are static: there are no
+    /// libraries in the guest.
+    pub files: Vec<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { processors: 1, memory_mb: 320, files: Vec::new() }
+    }
+}
+
 /// How to boot.
-pub(crate) struct Boot {
+pub(crate) struct Boot<'a> {
     pub(crate) node: u8,
-    pub(crate) processors: u8,
+    pub(crate) options: &'a Options,
     pub(crate) bridge: &'static str,
     pub(crate) folder: PathBuf,
     pub(crate) agent: PathBuf,
 }
 
 impl Guest {
-    pub(crate) fn boot(lab: Arc<Inner>, boot: Boot) -> Result<Self, LabError> {
-        let Boot { node, processors, bridge, folder, agent } = boot;
+    pub(crate) fn boot(lab: Arc<Inner>, boot: Boot<'_>) -> Result<Self, LabError> {
+        let Boot { node, options, bridge, folder, agent } = boot;
         let script = agent::root().join("peers/kernel");
         let mut command = std::process::Command::new(&script);
         command
             .arg("boot")
             .arg(&folder)
             .args(["--netns", lab.namespace.name(), "--tap", &port_of(node), "--bridge", bridge])
-            .args(["--address", &format!("{}/24", address(node)), "--cpus", &processors.to_string()])
+            .args(["--address", &format!("{}/24", address(node))])
+            .args(["--cpus", &options.processors.to_string(), "--mem", &options.memory_mb.to_string()])
             .args(["--owner", &std::process::id().to_string()])
             .arg("--agent")
             .arg(agent)
             .stdin(Stdio::null());
+        for file in &options.files {
+            command.arg("--file").arg(file);
+        }
         let machine = command.spawn().map_err(LabError::at(script.display()))?;
         let mut guest = Self { lab, node, folder, machine };
         guest.wait_for_agent()?;
@@ -203,28 +225,35 @@ impl Guest {
         self.done(Command::Recovered { lockspace, seconds: PATIENCE.as_secs() })
     }
 
-    /// Leaves a lockspace; its [`Process`]es must be dropped. As long as the other members have not been told,
-    /// the kernel waits up to 5 s for them to say goodbye.
+    /// Leaves a lockspace in which nobody else is; see [`leave`]. Its [`Process`]es must be dropped.
     ///
     /// # Errors
     ///
-    /// What the kernel says, or that it took longer than [`PATIENCE`].
+    /// What the kernel says (EBUSY if there are locks still), or that it took longer than [`PATIENCE`].
     pub fn leave(&self, lockspace: &str) -> Result<(), LabError> {
-        self.leave_by(lockspace, false)
+        self.leave_begin(lockspace, false)?;
+        self.leave_end(lockspace)
     }
 
-    /// As [`Guest::leave`], even if locks are left behind.
+    /// Begins to leave, even with locks if that is to be forced, up to where the other members are to be told.
     ///
     /// # Errors
     ///
     /// As [`Guest::leave`].
-    pub fn leave_by_force(&self, lockspace: &str) -> Result<(), LabError> {
-        self.leave_by(lockspace, true)
+    pub fn leave_begin(&self, lockspace: &str, force: bool) -> Result<(), LabError> {
+        let lockspace = lockspace.to_owned();
+        self.done(Command::LeaveBegin { lockspace, force, seconds: PATIENCE.as_secs() })
     }
 
-    fn leave_by(&self, lockspace: &str, force: bool) -> Result<(), LabError> {
+    /// Ends what [`Guest::leave_begin`] began. If it is the last lockspace, the kernels say goodbye to each other,
+    /// for which this one waits up to 5 s when others have not been told.
+    ///
+    /// # Errors
+    ///
+    /// As [`Guest::leave`].
+    pub fn leave_end(&self, lockspace: &str) -> Result<(), LabError> {
         let lockspace = lockspace.to_owned();
-        self.done(Command::Leave { lockspace, force, seconds: PATIENCE.as_secs() })
+        self.done(Command::LeaveEnd { lockspace, seconds: PATIENCE.as_secs() })
     }
 
     /// A process in the guest that locks in this lockspace; it dies when it is dropped.
@@ -278,7 +307,8 @@ impl Guest {
             | Command::Stop { .. }
             | Command::Start { .. }
             | Command::Recovered { .. }
-            | Command::Leave { .. }
+            | Command::LeaveBegin { .. }
+            | Command::LeaveEnd { .. }
             | Command::Open { .. }
             | Command::Lock { .. }
             | Command::Convert { .. }
@@ -354,6 +384,18 @@ pub fn change_members(guests: &[&Guest], lockspace: &str, members: &[u8]) -> Res
     at_once(guests, |guest| guest.stop(lockspace))?;
     at_once(guests, |guest| guest.start(lockspace, members))?;
     at_once(guests, |guest| guest.recovered(lockspace))
+}
+
+/// A guest leaves a lockspace; these others stay in it, and there are no more.
+///
+/// # Errors
+///
+/// The first that one of them says.
+pub fn leave(guest: &Guest, lockspace: &str, others: &[&Guest]) -> Result<(), LabError> {
+    guest.leave_begin(lockspace, false)?;
+    let members: Vec<_> = others.iter().map(|other| other.node()).collect();
+    change_members(others, lockspace, &members)?;
+    guest.leave_end(lockspace)
 }
 
 fn at_once<G: Sync>(guests: &[G], work: impl Fn(&G) -> Result<(), LabError> + Sync) -> Result<(), LabError> {

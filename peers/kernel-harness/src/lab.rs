@@ -1,7 +1,7 @@
 //! The network of one test.
 
 use crate::capture::Capture;
-use crate::guest::{Boot, Guest};
+use crate::guest::{Boot, Guest, Options};
 use crate::namespace::{Namespace, ip, run};
 use crate::{LabError, agent};
 use std::fs;
@@ -74,18 +74,18 @@ impl Lab {
     ///
     /// The kernel is not installed, or the guest does not come up.
     pub fn boot(&self, node: u8) -> Result<Guest, LabError> {
-        self.boot_with(node, 1)
+        self.boot_with(node, &Options::default())
     }
 
-    /// As [`Lab::boot`], with 1 to 9 processors.
+    /// As [`Lab::boot`], with more processors, memory or files.
     ///
     /// # Errors
     ///
     /// As [`Lab::boot`].
-    pub fn boot_with(&self, node: u8, processors: u8) -> Result<Guest, LabError> {
+    pub fn boot_with(&self, node: u8, options: &Options) -> Result<Guest, LabError> {
         let agent = agent::build()?;
         let folder = self.inner.folder.join(format!("node{node}"));
-        let boot = Boot { node, processors, bridge: BRIDGE, folder, agent };
+        let boot = Boot { node, options, bridge: BRIDGE, folder, agent };
         Guest::boot(Arc::clone(&self.inner), boot)
     }
 

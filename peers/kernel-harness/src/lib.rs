@@ -34,7 +34,7 @@ mod namespace;
 mod process;
 
 pub use capture::Capture;
-pub use guest::{Guest, change_members, join_all};
+pub use guest::{Guest, Options, change_members, join_all, leave};
 pub use lab::{HOST_OCTET, Lab, address};
 pub use namespace::Namespace;
 pub use outlast_kernel_agent::{AGENT_PORT, protocol};

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use outlast_kernel_harness::protocol::{Mode, flags, status};
-use outlast_kernel_harness::{AGENT_PORT, PATIENCE, address, change_members, join_all, lab};
+use outlast_kernel_harness::{AGENT_PORT, Options, PATIENCE, address, change_members, join_all, lab, leave};
+use std::time::Duration;
 
 const LOCKSPACE: &str = "pair";
 const NUMBER: u32 = 4242;
@@ -40,11 +41,7 @@ fn two_kernels_lock_against_each_other_and_hand_a_value_over() {
     assert_eq!(first.ast(1).unwrap().status, status::UNLOCKED);
     drop((first, second));
 
-    std::thread::scope(|scope| {
-        let leaving = scope.spawn(|| two.leave(LOCKSPACE));
-        change_members(&[one], LOCKSPACE, &[1]).unwrap();
-        leaving.join().unwrap().unwrap();
-    });
+    leave(two, LOCKSPACE, &[one]).unwrap();
     one.leave(LOCKSPACE).unwrap();
     for guest in &guests {
         assert!(!guest.sh("ls /sys/kernel/dlm").unwrap().contains(LOCKSPACE));
@@ -90,6 +87,18 @@ fn a_kernel_goes_on_without_a_peer_that_lost_its_power() {
     guests[0].forget(2).unwrap();
     let granted = process.ast(1).unwrap();
     assert_eq!(granted.status, status::GRANTED);
+}
+
+#[test]
+fn a_guest_has_the_files_and_processors_that_it_was_given() {
+    let Some(lab) = lab().unwrap() else { return };
+    let file = lab.folder().join("given.sh");
+    std::fs::write(&file, "echo from the host").unwrap();
+    let options = Options { processors: 2, files: vec![file], ..Options::default() };
+    let guest = lab.boot_with(1, &options).unwrap();
+    assert_eq!(guest.sh("sh /job/given.sh; nproc").unwrap(), "from the host\n2\n");
+    let (code, said) = guest.sh_status("echo begun; sleep 60", Duration::from_secs(1)).unwrap();
+    assert_eq!((code, said.as_str()), (124, "begun\n"));
 }
 
 #[test]

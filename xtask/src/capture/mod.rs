@@ -3,7 +3,10 @@
 //! Daemons and clients run on loopback under `tcpdump`; the streams of the connections worth keeping go to
 //! `crates/msgr2/tests/golden/CASE/CONNECTION/{client,server}.bin`, and all that is needed to read them (the
 //! release, the command, the keys) to `CASE/about.txt`. The keys belong to clusters that lived for seconds.
+//!
+//! The case `dlm` is another: what real kernels say to each other (`capture/dlm.rs`).
 
+mod dlm;
 mod frames;
 mod pcap;
 
@@ -149,16 +152,20 @@ const CASES: &[Case] = &[
 
 /// Captures the named cases anew, or all of them.
 pub(crate) fn capture(names: &[String]) -> Result<(), Failure> {
-    if let Some(unknown) = names.iter().find(|name| CASES.iter().all(|case| case.name != **name)) {
-        let known: Vec<_> = CASES.iter().map(|case| case.name).collect();
+    let known: Vec<_> = CASES.iter().map(|case| case.name).chain([dlm::CASE]).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("no case {unknown}; there are {}", known.join(", ")));
     }
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     command::need_program("tcpdump", "tcpdump")?;
-    for case in CASES {
-        if names.is_empty() || names.iter().any(|name| name == case.name) {
-            println!("{}", case.name);
-            case.capture().map_err(|failure| format!("{}: {failure}", case.name))?;
-        }
+    for case in CASES.iter().filter(|case| wanted(case.name)) {
+        println!("{}", case.name);
+        case.capture().map_err(|failure| format!("{}: {failure}", case.name))?;
+    }
+    if wanted(dlm::CASE) {
+        println!("{}", dlm::CASE);
+        let scratch = Scratch::new()?;
+        dlm::capture(&scratch.path("")).map_err(|failure| format!("{}: {failure}", dlm::CASE))?;
     }
     Ok(())
 }

@@ -1,19 +1,37 @@
-//! TCP connections out of a capture file of the loopback interface.
+//! TCP connections out of a capture file of the loopback interface, or of a bridge on this machine.
 //!
-//! Loopback loses nothing and reorders nothing, so a gap means that the capture is incomplete: an error.
+//! Both lose nothing and reorder nothing, so a gap means that the capture is incomplete: an error.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// One TCP connection with all the bytes of both directions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Connection {
+    /// Of the end that dialled, and of the other; as all pairs here.
+    pub(crate) addresses: [Ipv4Addr; 2],
     pub(crate) client_port: u16,
     pub(crate) server_port: u16,
     /// What the end that dialled sent.
     pub(crate) client: Vec<u8>,
     /// What the end that accepted sent.
     pub(crate) server: Vec<u8>,
+    /// When the bytes of each direction came: up to which byte they were there after which packet of the capture.
+    pub(crate) arrivals: [Vec<Arrival>; 2],
+}
+
+/// Bytes before `end` were there after packet number `packet`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    pub(crate) end: usize,
+    pub(crate) packet: usize,
+}
+
+impl Connection {
+    /// The packet with which the byte before `end` came, in the direction of that side: 0 sent by the client.
+    pub(crate) fn packet_of(&self, side: usize, end: usize) -> Option<usize> {
+        self.arrivals.get(side)?.iter().find(|arrival| arrival.end >= end).map(|arrival| arrival.packet)
+    }
 }
 
 /// The file is no capture of loopback traffic, or an incomplete one.
@@ -51,13 +69,20 @@ pub(crate) fn connections(file: &[u8]) -> Result<Vec<Connection>, PcapError> {
     let mut directions: Vec<[Direction; 2]> = Vec::new();
     // The latest connection between two addresses, client first.
     let mut latest: BTreeMap<[(Ipv4Addr, u16); 2], usize> = BTreeMap::new();
-    for packet in packets(file)? {
+    for (number, packet) in packets(file)?.into_iter().enumerate() {
         let Some(segment) = segment(packet)? else { continue };
         let forward = [segment.source, segment.destination];
         if segment.flags & (FLAG_SYN | FLAG_ACK) == FLAG_SYN {
             latest.insert(forward, done.len());
-            let [(_, client_port), (_, server_port)] = forward;
-            done.push(Connection { client_port, server_port, ..Connection::default() });
+            let [(client_address, client_port), (server_address, server_port)] = forward;
+            done.push(Connection {
+                addresses: [client_address, server_address],
+                client_port,
+                server_port,
+                client: Vec::new(),
+                server: Vec::new(),
+                arrivals: Default::default(),
+            });
             directions.push(Default::default());
         }
         let (index, side) = match (latest.get(&forward), latest.get(&[forward[1], forward[0]])) {
@@ -65,8 +90,10 @@ pub(crate) fn connections(file: &[u8]) -> Result<Vec<Connection>, PcapError> {
             (None, Some(&index)) => (index, 1),
             (None, None) => continue,
         };
-        let bytes = if side == 0 { &mut done[index].client } else { &mut done[index].server };
+        let connection = &mut done[index];
+        let bytes = if side == 0 { &mut connection.client } else { &mut connection.server };
         directions[index][side].take(&segment, bytes)?;
+        connection.arrivals[side].push(Arrival { end: bytes.len(), packet: number });
     }
     Ok(done)
 }
@@ -191,13 +218,18 @@ mod tests {
             (false, 8, FLAG_ACK, b"xy"),
             (true, 2, FLAG_ACK, b"de"),
         ]);
+        let arrival = |packet, end| Arrival { end, packet };
         let expected = Connection {
+            addresses: [Ipv4Addr::LOCALHOST; 2],
             client_port: CLIENT,
             server_port: SERVER,
             client: b"abcde".to_vec(),
             server: b"xy".to_vec(),
+            arrivals: [vec![arrival(0, 0), arrival(2, 3), arrival(4, 5)], vec![arrival(1, 0), arrival(3, 2)]],
         };
-        assert_eq!(connections(&file), Ok(vec![expected]));
+        assert_eq!(connections(&file).as_deref(), Ok(&[expected.clone()][..]));
+        assert_eq!([1, 3, 4].map(|end| expected.packet_of(0, end)), [Some(2), Some(2), Some(4)]);
+        assert_eq!(expected.packet_of(0, 6), None);
     }
 
     #[test]

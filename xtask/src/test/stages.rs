@@ -125,6 +125,10 @@ fn peers(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
         }
     }
     let kernel = install(stage, "kernel", None, &mut tests);
+    // What goes over the wire is shown to Wireshark. A test that needs it fails without it, and says so.
+    if let Err(failure) = command::need_program("tshark", "tshark") {
+        println!("  {failure}");
+    }
     let no_kernel = (!kernel).then_some("a kernel for guests could not be installed");
     for program in programs {
         let needs_kernel = program.target.starts_with(REAL_KERNEL_PREFIX);

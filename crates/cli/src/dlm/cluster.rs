@@ -68,7 +68,9 @@ impl Cluster {
                     let address: IpAddr =
                         address.parse().map_err(|_| wrong(format!("{address} is no IP address")))?;
                     if cluster.nodes.values().any(|other| *other == address) {
-                        return Err(wrong(format!("{address} is another node's: nodes are known by address")));
+                        return Err(wrong(format!(
+                            "{address} is another node's: nodes are known by address"
+                        )));
                     }
                     if cluster.nodes.insert(node, address).is_some() {
                         return Err(wrong(format!("node {node} is there twice")));
@@ -85,7 +87,9 @@ impl Cluster {
                     (Some(Ok(change)), None) => cluster.change = change,
                     _ => return Err(wrong("a change is `change NUMBER`".into())),
                 },
-                Some(other) => return Err(wrong(format!("`{other}`: a line is `node`, `members` or `change`"))),
+                Some(other) => {
+                    return Err(wrong(format!("`{other}`: a line is `node`, `members` or `change`")));
+                }
             }
         }
         cluster.members = members.unwrap_or_else(|| cluster.nodes.keys().copied().collect());

@@ -1,9 +1,7 @@
 //! The socket at which a member is asked.
 
 use super::node::Member;
-use super::protocol::{
-    LINE_BYTES_MAX, Lock, LockspaceStatus, Peer, Reply, Request, Resource, Status, Step,
-};
+use super::protocol::{LINE_BYTES_MAX, Lock, LockspaceStatus, Peer, Reply, Request, Resource, Status, Step};
 use crate::exit::{Context as _, Outcome};
 use outlast_dlm::wire::{Mode, NodeId, Queue};
 use outlast_lockspace::machine::ResourceView;

@@ -7,7 +7,9 @@ use crate::exit::{Context as _, Exit, Failure, Outcome};
 use crate::{signals, term};
 use clap::Args;
 use outlast_dlm::wire::{LockspaceId, NodeId};
-use outlast_lockspace::node::{Lockspace, LockspaceConfig, LockspaceEvent, Node, NodeConfig, NodeError, PORT};
+use outlast_lockspace::node::{
+    Lockspace, LockspaceConfig, LockspaceEvent, Node, NodeConfig, NodeError, PORT,
+};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -116,7 +118,10 @@ pub(crate) async fn run(args: NodeArgs) -> Outcome {
     }
     let member = Arc::new(Member { node, spaces, members: Mutex::new(Vec::new()) });
     if cluster.members.contains(&ours) {
-        member.set_members(&cluster.members, cluster.change).await.map_err(|error| Failure::failed(error.to_string()))?;
+        member
+            .set_members(&cluster.members, cluster.change)
+            .await
+            .map_err(|error| Failure::failed(error.to_string()))?;
     }
     term::print_line(&format!("node {ours} on {address}, asked at {}", args.socket.socket.display()));
 
@@ -136,9 +141,13 @@ pub(crate) async fn run(args: NodeArgs) -> Outcome {
     }
     match exit {
         Exit::Interrupted | Exit::Terminated => Ok(Exit::Done),
-        Exit::Done | Exit::Failed | Exit::Usage | Exit::Partial | Exit::Refused | Exit::Unreachable | Exit::Differs => {
-            Ok(exit)
-        }
+        Exit::Done
+        | Exit::Failed
+        | Exit::Usage
+        | Exit::Partial
+        | Exit::Refused
+        | Exit::Unreachable
+        | Exit::Differs => Ok(exit),
     }
 }
 

@@ -126,11 +126,24 @@ fn table(status: &Status) -> String {
     let mut lines = vec![format!("node {}", status.node)];
     for space in &status.lockspaces {
         let state = if space.running { "running" } else { "waits for its members" };
-        lines.push(format!("lockspace {} ({:08x})  {state}  change {}", space.name, space.id, space.generation));
+        lines.push(format!(
+            "lockspace {} ({:08x})  {state}  change {}",
+            space.name, space.id, space.generation
+        ));
     }
     lines.push(format!(
         "{:>5}  {:<16}  {:>7}  {:<11}  {:>4}  {:>10}  {:>10}  {:>10}  {:>7}  {:>6}  {:>8}",
-        "peer", "address", "version", "session", "conn", "next", "acked", "expected", "unacked", "resets", "replayed"
+        "peer",
+        "address",
+        "version",
+        "session",
+        "conn",
+        "next",
+        "acked",
+        "expected",
+        "unacked",
+        "resets",
+        "replayed"
     ));
     for peer in &status.peers {
         lines.push(format!(

@@ -44,6 +44,9 @@ pub struct SessionConfig {
     pub peer: NodeId,
     /// What this end says that it speaks. With 3.1 nothing is numbered, and what a connection takes along is lost.
     pub announce: Version,
+    /// Which life of this node it is: a random number, told to peers of ours so that they notice a restart that nobody has
+    /// told them of. 0: not told.
+    pub incarnation: u64,
     /// What is kept until it is acknowledged; at least [`OUTSTANDING_MESSAGES_MIN`] messages.
     pub limits: OutboxLimits,
     /// When to acknowledge.
@@ -59,6 +62,7 @@ impl SessionConfig {
             node,
             peer,
             announce: Version::V3_2,
+            incarnation: 0,
             limits: OutboxLimits::default(),
             // As often as the kernel when it has something to say, and without waiting for that.
             acks: AckPolicy { messages_max: 32, bytes_max: 32 * 1024, delay_max: Duration::from_millis(10) },

@@ -66,6 +66,12 @@ pub enum SessionEvent {
         /// Why.
         reason: LossReason,
     },
+    /// The peer began anew, and nobody had said that it was gone: what its last life was to get is lost. Whatever it held
+    /// in its last life it holds until the membership says otherwise.
+    Restarted {
+        /// Messages lost with it.
+        lost: usize,
+    },
     /// The session did not end in time and was reset by force.
     Stuck {
         /// In this state.
@@ -85,6 +91,8 @@ pub struct Session {
     /// Lockspaces that have the peer as a member.
     users: u32,
     version: Option<Version>,
+    /// Which life of the peer it is, if it says so.
+    incarnation: Option<u64>,
     outbox: Outbox<Outgoing>,
     inbox: Inbox,
     urgent: VecDeque<Urgent>,
@@ -105,6 +113,7 @@ impl Session {
             deadline: None,
             users: 0,
             version: None,
+            incarnation: None,
             outbox: Outbox::new(Delivery::Lossless, config.limits),
             inbox: Inbox::starting_at(GapPolicy::Await, config.acks, 0),
             urgent: VecDeque::new(),
@@ -173,11 +182,22 @@ impl Session {
 
     /// Takes what goes without a number: a status request, or its answer. They are repeated by who asks, so of more than
     /// [`URGENT_MAX`] that wait for a connection the oldest are forgotten.
-    pub fn send_unnumbered(&mut self, inner: &Inner) {
+    pub fn send_unnumbered(&mut self, inner: Inner) {
+        let inner = &self.sign(inner);
         if self.urgent.len() >= URGENT_MAX {
             self.urgent.pop_front();
         }
         self.urgent.push_back(Urgent::bare(inner, self.config.announce, self.config.node));
+    }
+
+    /// A status request says which life of this node asks.
+    const fn sign(&self, mut inner: Inner) -> Inner {
+        if let Inner::Rcom(rcom) = &mut inner
+            && let RcomBody::Status { incarnation, .. } = &mut rcom.body
+        {
+            *incarnation = self.config.incarnation;
+        }
+        inner
     }
 
     /// Whether the peer keeps up: [`Session::send`] has room. What the protocol itself must say may go beyond, up to the
@@ -233,7 +253,7 @@ impl Session {
     }
 
     /// The kernel writes 3.2 into what it sends to a 3.1 peer too, so only the first frame decides.
-    fn learn_version(&mut self, version: Version) {
+    pub(super) fn learn_version(&mut self, version: Version) {
         if self.version.is_some() {
             return;
         }
@@ -278,8 +298,22 @@ impl Session {
         if !allowed {
             return Err(ConnectionError::Unnumbered { peer: self.peer(), what });
         }
+        if let Inner::Rcom(rcom) = &inner
+            && let RcomBody::Status { incarnation, .. } = rcom.body
+            && incarnation != 0
+        {
+            self.meet(incarnation);
+        }
         self.received.push_back(inner);
         Ok(())
+    }
+
+    /// The peer says which of its lives it is at.
+    fn meet(&mut self, incarnation: u64) {
+        if self.incarnation.is_some_and(|known| known != incarnation) {
+            self.restarted();
+        }
+        self.incarnation = Some(incarnation);
     }
 
     fn handle_numbered(

@@ -135,6 +135,17 @@ impl Session {
         }
     }
 
+    /// The peer began anew: this end does too, with what it says from now on.
+    pub(super) fn restarted(&mut self) {
+        let version = self.version;
+        let lost = self.reset(LossReason::Reset);
+        self.note(SessionEvent::Restarted { lost });
+        // It has just said a word.
+        if let Some(version) = version {
+            self.learn_version(version);
+        }
+    }
+
     pub(super) fn end(&mut self, reason: LossReason) {
         let lost = self.reset(reason);
         self.note(SessionEvent::Ended { lost, reason });
@@ -146,6 +157,7 @@ impl Session {
         self.outbox.set_delivery(Delivery::Lossless);
         self.inbox = Inbox::starting_at(GapPolicy::Await, self.config.acks, 0);
         self.version = None;
+        self.incarnation = None;
         self.missing_since = None;
         self.statistics.ends += 1;
         self.statistics.lost += lost as u64;

@@ -89,6 +89,10 @@ pub enum RcomBody {
     Status {
         /// And which slots are given?
         need_slots: bool,
+        /// Which life of the sender this is, a random number; 0: not told. Linux writes 0 there and does not look: it relies
+        /// on the membership having told that a node died before it comes back. Sessions of ours fill it in, and see by it
+        /// that the peer began anew.
+        incarnation: u64,
     },
     /// How far the sender is, and how its lockspace is made.
     StatusReply(StatusReply),
@@ -221,6 +225,7 @@ impl Rcom {
     /// Decodes what follows the header.
     pub(super) fn decode(lockspace: LockspaceId, mut reader: Reader<'_>) -> Result<Self, DecodeError> {
         const WHAT: &str = "a recovery message";
+        const WHAT_STATUS: &str = "a status request";
         let kind = RcomKind::from_wire(reader.u32(WHAT)?)?;
         Ok(Self {
             lockspace,
@@ -230,7 +235,9 @@ impl Rcom {
             sequence_reply: reader.u64(WHAT)?,
             body: match kind {
                 RcomKind::Status => {
-                    RcomBody::Status { need_slots: reader.u32("a status request")? & NEED_SLOTS != 0 }
+                    let need_slots = reader.u32(WHAT_STATUS)? & NEED_SLOTS != 0;
+                    reader.u32(WHAT_STATUS)?;
+                    RcomBody::Status { need_slots, incarnation: reader.u64(WHAT_STATUS)? }
                 }
                 RcomKind::StatusReply => RcomBody::StatusReply(StatusReply::decode(reader)?),
                 RcomKind::Names => {
@@ -256,10 +263,11 @@ impl Rcom {
         out.extend_from_slice(&self.sequence.to_le_bytes());
         out.extend_from_slice(&self.sequence_reply.to_le_bytes());
         match &self.body {
-            RcomBody::Status { need_slots } => {
+            RcomBody::Status { need_slots, incarnation } => {
                 let flags = if *need_slots { NEED_SLOTS } else { 0 };
                 out.extend_from_slice(&flags.to_le_bytes());
-                out.resize(out.len() + STATUS_BYTES - 4, 0);
+                out.extend_from_slice(&[0; 4]);
+                out.extend_from_slice(&incarnation.to_le_bytes());
             }
             RcomBody::StatusReply(reply) => reply.encode(out),
             RcomBody::Names { after } => {

@@ -52,11 +52,23 @@ pub(crate) fn status() -> Inner {
         id: 1,
         sequence: 1,
         sequence_reply: 0,
-        body: RcomBody::Status { need_slots: false },
+        body: RcomBody::Status { need_slots: false, incarnation: 0 },
     })
 }
 
+fn session(end: usize, incarnation: u64) -> Session {
+    let [us, peer] = if end == 0 { [1, 2] } else { [2, 1] };
+    Session::new(SessionConfig { incarnation, ..SessionConfig::new(NodeId(us), NodeId(peer)) })
+}
+
 impl Pair {
+    /// A node loses all that it knew, and has a word for the other.
+    pub(crate) fn restart(&mut self, end: usize, incarnation: u64) {
+        self.sessions[end] = session(end, incarnation);
+        self.sessions[end].add_member();
+        self.sessions[end].send_unnumbered(status());
+    }
+
     pub(crate) fn new(seed: u64) -> Self {
         Self::announcing(seed, [Version::V3_2; 2])
     }
@@ -83,10 +95,18 @@ impl Pair {
 
     /// As two nodes that have each other as a member and know their versions.
     pub(crate) fn established(seed: u64) -> Self {
+        Self::established_as(seed, [0, 0])
+    }
+
+    /// The same, and they say which of their lives they are at.
+    pub(crate) fn established_as(seed: u64, incarnations: [u64; 2]) -> Self {
         let mut pair = Self::new(seed);
+        for end in 0..2 {
+            pair.sessions[end] = session(end, incarnations[end]);
+        }
         for session in &mut pair.sessions {
             session.add_member();
-            session.send_unnumbered(&status());
+            session.send_unnumbered(status());
         }
         pair.connect(0);
         pair.run();

@@ -120,7 +120,7 @@ fn who_leaves_right_after_joining_waits_for_the_version_and_ends_in_order() {
     pair.connect(0);
     pair.carry(0, 0, usize::MAX);
     assert_eq!(pair.sessions[0].statistics().messages_sent, 0, "the version is not known");
-    pair.sessions[1].send_unnumbered(&status());
+    pair.sessions[1].send_unnumbered(status());
     pair.run();
     assert_eq!(states(&pair), [State::Closed; 2]);
 }
@@ -146,4 +146,37 @@ fn who_is_fenced_is_forgotten_with_all_that_was_for_him() {
     assert_eq!(pair.sessions[0].statistics().lost, 1);
     pair.carry(0, 0, usize::MAX);
     assert_eq!(pair.links(), 0, "its connections end");
+}
+
+#[test]
+fn a_peer_of_ours_that_began_anew_is_noticed_and_both_begin_with_number_0() {
+    let mut pair = Pair::established_as(1, [11, 22]);
+    pair.send(0);
+    pair.send(1);
+    pair.run();
+    pair.send(0);
+    pair.carry(0, 0, usize::MAX);
+    // Nobody says that the second one died.
+    pair.cut(0);
+    pair.restart(1, 33);
+    pair.connect(1);
+    pair.run();
+    let events = events(&mut pair.sessions[0]);
+    assert!(events.contains(&SessionEvent::Restarted { lost: 1 }), "{events:?}");
+    let before = (pair.delivered[0].len(), pair.delivered[1].len());
+    pair.send(0);
+    pair.send(1);
+    for _ in 0..3 {
+        if pair.links() == 0 {
+            pair.connect(0);
+        }
+        pair.run();
+    }
+    assert_eq!(
+        (pair.delivered[0].len(), pair.delivered[1].len()),
+        (before.0 + 1, before.1 + 1),
+        "{:?}",
+        pair.errors
+    );
+    assert_eq!(pair.sessions[0].statistics().expected_number, 1);
 }

@@ -21,7 +21,7 @@ fn before_the_version_is_known_only_what_finds_it_out_is_written() {
     pair.run();
     assert_eq!(pair.delivered[1], [0u32; 0]);
     assert_eq!(pair.sessions[0].version(), None);
-    pair.sessions[1].send_unnumbered(&status());
+    pair.sessions[1].send_unnumbered(status());
     pair.run();
     assert_eq!(pair.sessions[0].version(), Some(Version::V3_2));
     assert_eq!(pair.sessions[1].version(), Some(Version::V3_2));
@@ -34,7 +34,7 @@ fn with_3_1_at_either_end_nothing_is_numbered_and_a_cut_loses() {
     for versions in [[Version::V3_1, Version::V3_2], [Version::V3_2, Version::V3_1], [Version::V3_1; 2]] {
         let mut pair = pair(versions);
         for session in &mut pair.sessions {
-            session.send_unnumbered(&status());
+            session.send_unnumbered(status());
         }
         pair.run();
         pair.send(0);

@@ -103,6 +103,7 @@ impl Space {
 pub(crate) struct Core {
     pub(crate) node: NodeId,
     pub(crate) announce: Version,
+    pub(crate) incarnation: u64,
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) spaces: BTreeMap<LockspaceId, Space>,
     pub(crate) rng: StdRng,
@@ -247,7 +248,7 @@ impl Core {
                 continue;
             };
             if !transmit.numbered {
-                peer.session.send_unnumbered(&transmit.inner);
+                peer.session.send_unnumbered(transmit.inner);
             } else if let Err(error) = peer.session.send(&transmit.inner) {
                 tracing::error!(peer = transmit.to.0, %error, "a message was not sent");
             }
@@ -273,14 +274,25 @@ fn note_events(peer: &mut Peer) {
     let node = peer.session.peer().0;
     while let Some(event) = peer.session.poll_event() {
         match event {
-            SessionEvent::VersionLearned(version) => tracing::info!(peer = node, %version, "a node said a word"),
+            SessionEvent::VersionLearned(version) => {
+                tracing::info!(peer = node, %version, "a node said a word")
+            }
             SessionEvent::Connected { others, dialled } => {
                 tracing::info!(peer = node, others, dialled, "connected");
             }
             SessionEvent::Interrupted { unacknowledged } => {
                 tracing::warn!(peer = node, unacknowledged, "the last connection is gone");
             }
-            SessionEvent::Ended { lost, reason } => tracing::info!(peer = node, lost, %reason, "a session ended"),
+            SessionEvent::Ended { lost, reason } => {
+                tracing::info!(peer = node, lost, %reason, "a session ended")
+            }
+            SessionEvent::Restarted { lost } => {
+                tracing::warn!(
+                    peer = node,
+                    lost,
+                    "a node began anew and nobody had said that it was gone: tell the members"
+                );
+            }
             SessionEvent::Stuck { state, lost } => {
                 tracing::warn!(peer = node, %state, lost, "a session did not end in time and was reset");
             }

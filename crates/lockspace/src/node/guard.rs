@@ -78,7 +78,11 @@ impl Lockspace {
     ///
     /// # Errors
     /// [`LockError`]; nothing is held then.
-    pub async fn lock(&self, name: impl AsRef<[u8]>, options: impl Into<LockOptions>) -> Result<Guard, LockError> {
+    pub async fn lock(
+        &self,
+        name: impl AsRef<[u8]>,
+        options: impl Into<LockOptions>,
+    ) -> Result<Guard, LockError> {
         let options = options.into();
         let name = Name::new(name.as_ref()).map_err(UserError::from)?;
         let flags = options.all_flags();
@@ -182,7 +186,8 @@ impl Guard {
     pub async fn blocking(&self) -> Result<Mode, LockError> {
         poll_fn(|cx| {
             let mut locked = self.space.shared.lock();
-            let cell = locked.spaces.get_mut(&self.space.id).and_then(|space| space.locks.get_mut(&self.lock));
+            let cell =
+                locked.spaces.get_mut(&self.space.id).and_then(|space| space.locks.get_mut(&self.lock));
             let Some(cell) = cell else { return Poll::Ready(Err(LockError::Left)) };
             match cell.blocked.take() {
                 Some(mode) => Poll::Ready(Ok(mode)),
@@ -258,7 +263,8 @@ impl Guard {
     async fn settled(&mut self) -> Result<(), LockError> {
         poll_fn(|cx| {
             let mut locked = self.space.shared.lock();
-            let cell = locked.spaces.get_mut(&self.space.id).and_then(|space| space.locks.get_mut(&self.lock));
+            let cell =
+                locked.spaces.get_mut(&self.space.id).and_then(|space| space.locks.get_mut(&self.lock));
             let Some(cell) = cell else { return Poll::Ready(Err(LockError::Left)) };
             if cell.busy {
                 cell.waker = Some(cx.waker().clone());

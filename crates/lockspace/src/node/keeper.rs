@@ -10,8 +10,8 @@ use outlast_dlm::wire::{LockspaceId, NodeId};
 use outlast_dlm::{Dial, Session, SessionConfig, State, session::TERMINATION_WAIT_MAX};
 use outlast_net::{Address, Clock, Listener, connect_from};
 use outlast_session::Instant;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio::task::AbortHandle;
 
 use super::carrier;
@@ -43,8 +43,9 @@ impl Drop for Node {
     }
 }
 
-fn peer(config: &NodeConfig, node: NodeId, address: IpAddr) -> Peer {
-    let session = SessionConfig { announce: config.announce, ..SessionConfig::new(config.node, node) };
+fn peer(config: &NodeConfig, incarnation: u64, node: NodeId, address: IpAddr) -> Peer {
+    let session =
+        SessionConfig { announce: config.announce, incarnation, ..SessionConfig::new(config.node, node) };
     Peer { session: Session::new(session), address, wakers: BTreeMap::new() }
 }
 
@@ -73,13 +74,16 @@ impl Node {
     /// [`NodeError::Config`], [`NodeError::Bind`].
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
         check(&config)?;
-        let rng = StdRng::try_from_rng(&mut rand::rngs::SysRng).map_err(|_| NodeError::NoRandomness)?;
+        let mut rng = StdRng::try_from_rng(&mut rand::rngs::SysRng).map_err(|_| NodeError::NoRandomness)?;
         let listener = Listener::bind(&Address::Ip(SocketAddr::new(config.address, config.port))).await?;
         let port = listener.address().ip().map_or(config.port, |at| at.port());
+        let incarnation = rng.next_u64().max(1);
+        let peers = config.peers.iter().map(|(node, at)| (*node, peer(&config, incarnation, *node, *at)));
         let core = Core {
             node: config.node,
             announce: config.announce,
-            peers: config.peers.iter().map(|(node, at)| (*node, peer(&config, *node, *at))).collect(),
+            incarnation,
+            peers: peers.collect(),
             spaces: BTreeMap::new(),
             rng,
             next_channel: 0,
@@ -105,14 +109,14 @@ impl Node {
     /// [`NodeError::Config`], if the address is another node's.
     pub fn add_peer(&self, node: NodeId, address: IpAddr) -> Result<(), NodeError> {
         let mut locked = self.shared.lock();
-        let ours = locked.node;
+        let (ours, incarnation) = (locked.node, locked.incarnation);
         let taken = locked.peers.iter().any(|(other, peer)| *other != node && peer.address == address);
         if node.0 == 0 || node == ours || taken || address == self.shared.address {
             return Err(NodeError::Config { node, why: "the number or the address is another node's" });
         }
-        let config =
-            NodeConfig { announce: locked.announce, ..NodeConfig::new(ours, self.shared.address) };
-        locked.peers.entry(node).or_insert_with(|| peer(&config, node, address)).address = address;
+        let config = NodeConfig { announce: locked.announce, ..NodeConfig::new(ours, self.shared.address) };
+        locked.peers.entry(node).or_insert_with(|| peer(&config, incarnation, node, address)).address =
+            address;
         Ok(())
     }
 

@@ -15,9 +15,9 @@ mod guard;
 mod keeper;
 mod space;
 
+pub use self::core::{LockspaceEvent, PeerStatus};
 pub use config::{DIAL_WAIT_MAX, NodeConfig, PORT, SILENCE_MAX};
 pub use error::{LockError, NodeError};
 pub use guard::{Guard, LockOptions};
 pub use keeper::Node;
-pub use self::core::{LockspaceEvent, PeerStatus};
 pub use space::{Lockspace, LockspaceConfig};

@@ -64,8 +64,10 @@ impl Lockspace {
         if core.spaces.contains_key(&config.id) {
             return Err(NodeError::Joined(config.name));
         }
-        let machine =
-            Machine::new(Config { value_block_bytes: config.value_block_bytes, ..Config::new(core.node, config.id) });
+        let machine = Machine::new(Config {
+            value_block_bytes: config.value_block_bytes,
+            ..Config::new(core.node, config.id)
+        });
         core.spaces.insert(config.id, Space::new(config.name, machine));
         drop(locked);
         Ok(Self { shared, id: config.id })
@@ -76,7 +78,10 @@ impl Lockspace {
     }
 
     /// Does something with the lockspace, and carries what came of it to where it belongs.
-    pub(super) fn with<R>(&self, act: impl FnOnce(&mut Space, outlast_session::Instant) -> R) -> Result<R, NodeError> {
+    pub(super) fn with<R>(
+        &self,
+        act: impl FnOnce(&mut Space, outlast_session::Instant) -> R,
+    ) -> Result<R, NodeError> {
         let mut locked = self.shared.lock();
         let now = locked.now;
         let space = locked.spaces.get_mut(&self.id).ok_or(NodeError::Left)?;
@@ -114,7 +119,8 @@ impl Lockspace {
     /// # Errors
     /// [`NodeError::Left`], [`NodeError::NoAddress`], [`NodeError::Members`].
     pub fn resume(&self, members: &[NodeId]) -> Result<(), NodeError> {
-        let members: Vec<_> = members.iter().map(|node| Member { node: *node, weight: 1, fresh: false }).collect();
+        let members: Vec<_> =
+            members.iter().map(|node| Member { node: *node, weight: 1, fresh: false }).collect();
         self.resume_with(&members, 0)
     }
 
@@ -155,7 +161,8 @@ impl Lockspace {
         bytes.extend(sorted.iter().flat_map(|node| node.0.to_le_bytes()));
         let epoch = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes).max(1);
         self.suspend()?;
-        let members: Vec<_> = sorted.iter().map(|node| Member { node: *node, weight: 1, fresh: false }).collect();
+        let members: Vec<_> =
+            sorted.iter().map(|node| Member { node: *node, weight: 1, fresh: false }).collect();
         self.resume_with(&members, epoch)
     }
 

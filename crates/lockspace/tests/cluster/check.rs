@@ -5,8 +5,23 @@ use std::collections::BTreeMap;
 use outlast_dlm::wire::{LockId, Mode, Name, NodeId, Queue};
 
 use crate::cluster::Cluster;
+use crate::user::may_coexist;
+use outlast_lockspace::machine::{LockView, ResourceView};
 
 type Held = (Option<Queue>, Option<Mode>, Option<Mode>);
+
+/// Who is first in a queue and conflicts with nobody has been granted.
+fn nobody_waits_without_need(resource: &ResourceView) {
+    let queue = |which| resource.locks.iter().filter(move |lock| lock.queue == Some(which));
+    let first = queue(Queue::Converting).next().or_else(|| queue(Queue::Waiting).next());
+    let Some(first) = first else { return };
+    let wanted = first.requested.expect("what it waits for");
+    let blocks = |other: &&LockView| {
+        other.lock != first.lock && other.granted.is_some_and(|held| !may_coexist(held, wanted))
+    };
+    let blocked = queue(Queue::Granted).chain(queue(Queue::Converting)).any(|other| blocks(&other));
+    assert!(blocked, "{}: lock {} waits for nobody: {resource:?}", resource.name, first.lock);
+}
 
 /// Each resource has one master, its directory node knows it, and the master has the locks of all as they have them.
 pub(crate) fn agree(cluster: &Cluster) {
@@ -16,6 +31,9 @@ pub(crate) fn agree(cluster: &Cluster) {
     for (node, state) in &cluster.nodes {
         let us = NodeId(*node);
         for resource in state.machine.resources() {
+            if resource.master == Some(us) {
+                nobody_waits_without_need(&resource);
+            }
             for lock in &resource.locks {
                 assert_eq!(
                     lock.waits_for, None,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use outlast_dlm::wire::{Inner, LockFlags, LockId, LockspaceId, Mode, Name, NodeId, StatusFlags};
-use outlast_lockspace::machine::{Config, Event, LockRequest, Machine, Member, Outcome};
+use outlast_lockspace::machine::{Config, Event, LockRequest, Machine, Member, Outcome, Transmit};
 use outlast_session::Instant;
 
 use crate::rng::Rng;
@@ -27,6 +27,8 @@ pub(crate) struct Node {
 enum Change {
     None,
     Stopping(Vec<u32>),
+    /// Each is stopped and started when it hears of it, and waits for the others by the number of the membership.
+    Each(Vec<u32>),
     Starting(Vec<u32>),
 }
 
@@ -34,8 +36,11 @@ pub(crate) struct Cluster {
     pub(crate) rng: Rng,
     pub(crate) now: Instant,
     pub(crate) nodes: BTreeMap<u32, Node>,
-    links: BTreeMap<(u32, u32), VecDeque<Inner>>,
+    /// From whom, in which of its lives, to whom.
+    links: BTreeMap<(u32, u64, u32), VecDeque<Transmit>>,
     change: Change,
+    /// Counts the changes, if nodes are told the count; then nobody sees to it that all stop before any starts.
+    epoch: Option<u64>,
     lives: u64,
     names: usize,
     values: Vec<Value>,
@@ -53,13 +58,14 @@ pub(crate) fn name(index: usize) -> Name {
 }
 
 impl Cluster {
-    pub(crate) fn new(seed: u64, nodes: u32, names: usize) -> Self {
+    pub(crate) fn new(seed: u64, nodes: u32, names: usize, epochs: bool) -> Self {
         let mut cluster = Self {
             rng: Rng::new(seed),
             now: Instant::from_nanos(1),
             nodes: BTreeMap::new(),
             links: BTreeMap::new(),
             change: Change::None,
+            epoch: epochs.then_some(0),
             lives: 0,
             names,
             values: (0..names).map(|_| Value::new()).collect(),
@@ -101,13 +107,9 @@ impl Cluster {
         for value in &mut self.values {
             value.died(node);
         }
-        let keys: Vec<_> =
-            self.links.keys().copied().filter(|(from, to)| *from == node || *to == node).collect();
-        for key in keys {
-            let link = self.links.get_mut(&key).unwrap();
-            if key.1 == node {
-                link.clear();
-            } else {
+        self.links.retain(|(_, _, to), _| *to != node);
+        for ((from, _, _), link) in &mut self.links {
+            if *from == node {
                 link.truncate(self.rng.below(link.len() + 1));
             }
         }
@@ -116,7 +118,13 @@ impl Cluster {
 
     /// All are stopped and started once more; sometimes without any other reason.
     pub(crate) fn begin_change(&mut self) {
-        self.change = Change::Stopping(self.nodes.keys().copied().collect());
+        let all = self.nodes.keys().copied().collect();
+        if let Some(epoch) = &mut self.epoch {
+            *epoch += 1;
+            self.change = Change::Each(all);
+        } else {
+            self.change = Change::Stopping(all);
+        }
     }
 
     pub(crate) fn is_changing(&self) -> bool {
@@ -124,63 +132,60 @@ impl Cluster {
     }
 
     pub(crate) fn step_change(&mut self) {
-        match &mut self.change {
-            Change::None => {}
-            Change::Stopping(left) => {
-                let index = self.rng.below(left.len().max(1));
-                if index < left.len() {
-                    let node = left.swap_remove(index);
-                    self.note(|| format!("stop {node}"));
-                    let now = self.now;
-                    let node_state = self.nodes.get_mut(&node).unwrap();
-                    node_state.machine.handle_stop(now);
-                    node_state.running = false;
-                    self.drain(node);
-                } else {
-                    // Who is gone is known to be gone by everybody: nothing of it arrives any more.
-                    let gone: Vec<_> = self
-                        .links
-                        .keys()
-                        .copied()
-                        .filter(|(from, to)| !self.nodes.contains_key(from) || !self.nodes.contains_key(to))
-                        .collect();
-                    for key in gone {
-                        self.links.remove(&key);
-                    }
-                    self.change = Change::Starting(self.nodes.keys().copied().collect());
-                }
-            }
-            Change::Starting(left) => {
-                let index = self.rng.below(left.len().max(1));
-                if index >= left.len() {
-                    self.change = Change::None;
-                    return;
-                }
-                let node = left.swap_remove(index);
-                self.note(|| format!("start {node}"));
-                let lives: BTreeMap<u32, u64> =
-                    self.nodes.iter().map(|(id, node)| (*id, node.life)).collect();
-                let state = self.nodes.get_mut(&node).unwrap();
-                let members: Vec<Member> = lives
-                    .iter()
-                    .map(|(id, life)| Member {
-                        node: NodeId(*id),
-                        weight: 1,
-                        fresh: state.known.get(id).is_some_and(|known| known != life),
-                    })
-                    .collect();
-                state.known = lives;
-                state.machine.handle_start(&members, self.now).unwrap();
-                self.drain(node);
-            }
+        let (stop, start, left) = match &mut self.change {
+            Change::None => return,
+            Change::Stopping(left) => (true, false, left),
+            Change::Starting(left) => (false, true, left),
+            Change::Each(left) => (true, true, left),
+        };
+        if left.is_empty() {
+            self.change =
+                if start { Change::None } else { Change::Starting(self.nodes.keys().copied().collect()) };
+            return;
         }
+        let index = self.rng.below(left.len());
+        let node = left.swap_remove(index);
+        if stop {
+            self.stop(node);
+        }
+        if start {
+            self.start(node);
+        }
+    }
+
+    fn stop(&mut self, node: u32) {
+        self.note(|| format!("stop {node}"));
+        let now = self.now;
+        let state = self.nodes.get_mut(&node).unwrap();
+        state.machine.handle_stop(now);
+        state.running = false;
+        self.drain(node);
+    }
+
+    fn start(&mut self, node: u32) {
+        self.note(|| format!("start {node}"));
+        let lives: BTreeMap<u32, u64> = self.nodes.iter().map(|(id, node)| (*id, node.life)).collect();
+        let state = self.nodes.get_mut(&node).unwrap();
+        let members: Vec<Member> = lives
+            .iter()
+            .map(|(id, life)| Member {
+                node: NodeId(*id),
+                weight: 1,
+                fresh: state.known.get(id).is_some_and(|known| known != life),
+            })
+            .collect();
+        state.known = lives;
+        if let Some(epoch) = self.epoch {
+            state.machine.set_epoch(epoch);
+        }
+        state.machine.handle_start(&members, self.now).unwrap();
+        self.drain(node);
     }
 
     /// Takes out what a machine has to send and to tell.
     pub(crate) fn drain(&mut self, node: u32) {
         let mut lines = Vec::new();
-        let state = self.nodes.get_mut(&node).unwrap();
-        while let Some(transmit) = state.machine.poll_transmit() {
+        while let Some(transmit) = self.nodes.get_mut(&node).and_then(|state| state.machine.poll_transmit()) {
             assert_ne!(transmit.to.0, node, "a message to itself: {:?}", transmit.inner);
             if self.trace {
                 lines.push(format!("  {node} -> {}: {:?}", transmit.to, transmit.inner));
@@ -188,7 +193,13 @@ impl Cluster {
             if !transmit.numbered && self.rng.one_in(LOSS) {
                 continue;
             }
-            self.links.entry((node, transmit.to.0)).or_default().push_back(transmit.inner);
+            let to = transmit.to.0;
+            let there = self.nodes.get(&to).map(|there| there.life);
+            let (known, life) = (self.nodes[&node].known.get(&to).copied(), self.nodes[&node].life);
+            // What has a number belongs to a session with one life of the other.
+            if there.is_some() && (!transmit.numbered || known == there) {
+                self.links.entry((node, life, to)).or_default().push_back(transmit);
+            }
         }
         while let Some(event) = self.nodes.get_mut(&node).and_then(|state| state.machine.poll_event()) {
             let state = self.nodes.get_mut(&node).unwrap();
@@ -292,11 +303,12 @@ impl Cluster {
         if full.is_empty() {
             return false;
         }
-        let (from, to) = self.rng.pick(&full);
-        let inner = self.links.get_mut(&(from, to)).unwrap().pop_front().unwrap();
-        if !self.nodes.contains_key(&to) {
+        let (from, life, to) = self.rng.pick(&full);
+        let transmit = self.links.get_mut(&(from, life, to)).unwrap().pop_front().unwrap();
+        if transmit.numbered && self.nodes[&to].known.get(&from) != Some(&life) {
             return true;
         }
+        let inner = transmit.inner;
         self.note(|| format!("{to} <- {from}: {}", summary(&inner)));
         let now = self.now;
         let result =

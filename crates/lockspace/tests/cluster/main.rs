@@ -1,5 +1,7 @@
 //! Lock managers that share locks: they join, work, die and come back, in any order.
 
+#![allow(clippy::unwrap_used)]
+
 mod check;
 mod cluster;
 mod rng;
@@ -29,7 +31,7 @@ impl Drop for OnPanic {
 
 #[test]
 fn a_node_alone_recovers_at_once() {
-    let mut cluster = Cluster::new(1, 1, 1);
+    let mut cluster = Cluster::new(1, 1, 1, false);
     cluster.quiesce(all_run);
     assert!(all_run(&cluster));
     assert_eq!(cluster.recoveries, 1);
@@ -38,16 +40,16 @@ fn a_node_alone_recovers_at_once() {
 #[test]
 fn nodes_that_join_each_other_come_to_the_end_of_the_recovery_and_get_slots() {
     for seed in 0..100 {
-        let mut cluster = Cluster::new(seed, 2 + (seed % 4) as u32, 1);
+        let mut cluster = Cluster::new(seed, 2 + (seed % 4) as u32, 1, seed % 2 == 0);
         cluster.quiesce(all_run);
         assert!(all_run(&cluster), "seed {seed}");
     }
 }
 
 /// Runs what a seed chooses, and then lets all users give up their locks one after the other.
-fn run(seed: u64, nodes: u32, names: usize, steps: usize, deaths: bool) {
+fn run(seed: u64, nodes: u32, names: usize, steps: usize, deaths: bool, epochs: bool) {
     eprintln!("seed {seed}");
-    let mut guard = OnPanic(Cluster::new(seed, nodes, names));
+    let mut guard = OnPanic(Cluster::new(seed, nodes, names, epochs));
     let cluster = &mut guard.0;
     cluster.quiesce(all_run);
     for _ in 0..steps {
@@ -57,10 +59,8 @@ fn run(seed: u64, nodes: u32, names: usize, steps: usize, deaths: bool) {
             }
             60..=79 => cluster.act(),
             80..=89 => cluster.step_change(),
-            90..=97 => {
-                if cluster.rng.one_in(10) {
-                    cluster.tick();
-                }
+            90..=97 if cluster.rng.one_in(10) => {
+                cluster.tick();
             }
             _ if deaths && cluster.rng.one_in(3) => change_members(cluster, nodes),
             _ => {}
@@ -118,14 +118,28 @@ fn finish(cluster: &mut Cluster) {
 #[test]
 fn locks_are_granted_without_conflict_while_nobody_leaves() {
     for seed in 0..seeds(300) {
-        run(seed + first(), 1 + ((seed + first()) % 4) as u32, 3, 400, false);
+        run(seed + first(), 1 + ((seed + first()) % 4) as u32, 3, 400, false, false);
     }
 }
 
 #[test]
 fn locks_are_granted_without_conflict_while_nodes_die_and_come_back() {
-    for seed in 0..seeds(600) {
-        run(seed + first(), 2 + ((seed + first()) % 4) as u32, 3, 1500, true);
+    for seed in 0..seeds(2000) {
+        run(seed + first(), 2 + ((seed + first()) % 4) as u32, 3, 1500, true, false);
+    }
+}
+
+#[test]
+fn nodes_that_count_the_memberships_need_not_be_told_when_all_have_stopped() {
+    for seed in 0..seeds(2000) {
+        run(seed + first(), 2 + ((seed + first()) % 4) as u32, 3, 1500, true, true);
+    }
+}
+
+#[test]
+fn a_larger_cluster_in_which_much_happens_agrees_in_the_end() {
+    for seed in 0..seeds(100) {
+        run(seed + first(), 7, 6, 6000, true, (seed + first()) % 2 == 0);
     }
 }
 

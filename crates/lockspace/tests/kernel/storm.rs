@@ -1,7 +1,9 @@
 //! Thousands of lock operations from both nodes, and somebody who watches that none is lost and none holds what
 //! another does.
 
-use std::collections::{BTreeMap, HashMap};
+#![allow(clippy::disallowed_methods, reason = "a test measures how long something takes")]
+
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -68,7 +70,8 @@ impl Board {
 }
 
 fn draw(rng: &mut StdRng) -> (usize, Mode, Duration) {
-    let modes = [Mode::Exclusive, Mode::Exclusive, Mode::ProtectedWrite, Mode::ProtectedRead, Mode::ConcurrentWrite];
+    let modes =
+        [Mode::Exclusive, Mode::Exclusive, Mode::ProtectedWrite, Mode::ProtectedRead, Mode::ConcurrentWrite];
     let mode = modes[rng.random_range(0..modes.len())];
     (rng.random_range(0..NAMES), mode, Duration::from_micros(rng.random_range(0..3000)))
 }
@@ -131,7 +134,7 @@ enum Step {
 pub(crate) fn kernels(process: &mut Process, board: &Board) {
     let mut rng = StdRng::seed_from_u64(99);
     let mut next_tag = 1;
-    let mut locks: HashMap<u64, (usize, Mode, Step, Instant)> = HashMap::new();
+    let mut locks: BTreeMap<u64, (usize, Mode, Step, Instant)> = BTreeMap::new();
     loop {
         while locks.len() < WORKERS && !board.is_over() {
             let (name, mode, _) = draw(&mut rng);

@@ -5,7 +5,7 @@ use outlast_session::Instant;
 
 use super::rules::{self, Asked, Decision};
 use crate::machine::errno::{EAGAIN, ECANCEL, EDEADLK, EINPROGRESS};
-use crate::machine::table::{ResourceKey, Role};
+use crate::machine::table::{Lock, ResourceKey, Role};
 use crate::machine::{Machine, Outcome};
 
 /// What the master decided about a request or a conversion.
@@ -151,6 +151,11 @@ impl Machine {
 
     /// Takes back what waits, and says what there was to take back: 0 or -ECANCEL, as an answer carries it.
     pub(super) fn cancel_here(&mut self, id: LockId) -> i32 {
+        // A conversion that a recovery found to be done waits only to be told so.
+        let is_done = |lock: &Lock| lock.queue == Some(Queue::Converting) && lock.granted == lock.requested;
+        if self.table.lock(id).is_some_and(is_done) {
+            return 0;
+        }
         match self.revert_here(id) {
             None | Some(Queue::Granted) => 0,
             Some(Queue::Waiting | Queue::Converting) => -ECANCEL,

@@ -237,6 +237,13 @@ impl Machine {
         }
         let Some(lock) = self.table.lock_mut(id) else { return };
         take_reply_flags(lock, message);
+        let held = message.and_then(|message| message.granted);
+        if held.is_some() && held == lock.requested && lock.queue == Some(Queue::Converting) {
+            // A recovery found that the conversion was done (Linux cancels it nevertheless, and keeps the new mode).
+            self.set_granted(id);
+            self.complete_granted(id, false);
+            return;
+        }
         // It may have been demoted while it stood in the queue, of which nothing else tells (and Linux does not notice).
         if let Some(mode) = message.and_then(|message| message.granted) {
             lock.granted = lock.granted.map(|granted| granted.min(mode));

@@ -1,9 +1,11 @@
 //! The steps of a recovery, one after the other.
 
+use core::time::Duration;
+
 use outlast_dlm::wire::{NodeId, RecoveryStatus, SLOTS_MAX};
 use outlast_session::Instant;
 
-use super::{Asks, Barrier, POLL_STEP, Question, Stage, Step};
+use super::{Asks, Barrier, POLL_STEP, Ping, Question, Stage, Step};
 use crate::machine::{Event, Machine, Member, StartError};
 
 impl Machine {
@@ -59,7 +61,6 @@ impl Machine {
         let removed = change.removed.into_iter().map(Event::MemberRemoved);
         let added = change.added.into_iter().filter(|node| *node != own).map(Event::MemberAdded);
         self.events.extend(removed.chain(added));
-        self.recovery.step = Step::Ping;
         self.ping_after(None, now);
         Ok(())
     }
@@ -75,7 +76,8 @@ impl Machine {
     pub(crate) fn recovery_deadline(&self) -> Option<Instant> {
         let poll = match &self.recovery.step {
             Step::Barrier(barrier) => barrier.again,
-            Step::Rest | Step::Failed | Step::Ping | Step::Names(_) | Step::Masters | Step::Locks => None,
+            Step::Ping(ping) => ping.again,
+            Step::Rest | Step::Failed | Step::Names(_) | Step::Masters | Step::Locks => None,
         };
         crate::machine::earlier(poll, self.recovery.question.as_ref().map(|question| question.again))
     }
@@ -92,14 +94,36 @@ impl Machine {
         {
             self.poll(now);
         }
+        if let Step::Ping(Ping { node, again, .. }) = &mut self.recovery.step
+            && again.take_if(|again| *again <= now).is_some()
+        {
+            let node = *node;
+            self.ask(node, Asks::Status { need_slots: false }, now);
+        }
+    }
+
+    /// A member has answered. If it has begun, too, the next is asked; if it is still at another membership, it has yet to
+    /// stop, and what it sends until then must be behind us as well.
+    pub(super) fn pinged(&mut self, has_stopped: bool, now: Instant) {
+        let Step::Ping(ping) = &mut self.recovery.step else { return };
+        if has_stopped {
+            let node = ping.node;
+            self.ping_after(Some(node), now);
+        } else {
+            ping.wait = (ping.wait + POLL_STEP).min(super::POLL_MAX);
+            ping.again = Some(now + ping.wait);
+        }
     }
 
     /// Asks the next member how far it is, only so that everything that it sent before is behind us.
-    pub(super) fn ping_after(&mut self, node: Option<NodeId>, now: Instant) {
+    fn ping_after(&mut self, node: Option<NodeId>, now: Instant) {
         let own = self.config.node;
         let next = self.members.nodes().find(|next| *next != own && node.is_none_or(|node| *next > node));
         match next {
-            Some(next) => self.ask(next, Asks::Status { need_slots: false }, now),
+            Some(next) => {
+                self.recovery.step = Step::Ping(Ping { node: next, wait: Duration::ZERO, again: None });
+                self.ask(next, Asks::Status { need_slots: false }, now);
+            }
             None => {
                 self.place_in_directory();
                 self.recovery.status |= RecoveryStatus::NODES;
@@ -119,7 +143,7 @@ impl Machine {
         let first = if lowest == own { self.members.after(own) } else { Some(lowest) };
         match first {
             Some(node) => {
-                let wait = core::time::Duration::ZERO;
+                let wait = Duration::ZERO;
                 self.recovery.step = Step::Barrier(Barrier { stage, node, wait, again: None });
                 self.poll(now);
             }
@@ -150,7 +174,7 @@ impl Machine {
         match next {
             Some(next) => {
                 barrier.node = next;
-                barrier.wait = core::time::Duration::ZERO;
+                barrier.wait = Duration::ZERO;
                 self.poll(now);
             }
             None => self.all_are_at(stage, now),

@@ -83,7 +83,7 @@ enum Step {
     /// It cannot go on; the next stop and start may change that.
     Failed,
     /// The answer of each member in turn.
-    Ping,
+    Ping(Ping),
     /// That all are so far.
     Barrier(Barrier),
     /// The names that this member has for our part of the directory.
@@ -92,6 +92,17 @@ enum Step {
     Masters,
     /// The confirmation of our locks: [`Recovery::unconfirmed`].
     Locks,
+}
+
+/// Asking each member once, so that what it sent before is behind us.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Ping {
+    /// Who is asked.
+    node: NodeId,
+    /// How long the last wait was.
+    wait: Duration,
+    /// When to ask again, for it was still at another membership. `None`: the answer is awaited.
+    again: Option<Instant>,
 }
 
 /// Waiting until all are so far.

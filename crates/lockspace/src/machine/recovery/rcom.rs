@@ -45,7 +45,7 @@ impl Machine {
         }
         let Rcom { result, id, sequence, body, .. } = rcom;
         match body {
-            RcomBody::Status { need_slots } => {
+            RcomBody::Status { need_slots, incarnation: _ } => {
                 self.answer_status(from, id, sequence, need_slots);
                 Ok(())
             }
@@ -94,7 +94,9 @@ impl Machine {
         let id = self.recovery.question_last.wrapping_add(1);
         self.recovery.question_last = id;
         let (body, numbered) = match &asks {
-            Asks::Status { need_slots } => (RcomBody::Status { need_slots: *need_slots }, false),
+            Asks::Status { need_slots } => {
+                (RcomBody::Status { need_slots: *need_slots, incarnation: 0 }, false)
+            }
             Asks::Names { after } => (RcomBody::Names { after: *after }, true),
         };
         self.recovery.question = Some(Question { id, to, asks, again: now + super::ANSWER_AFTER });

@@ -49,11 +49,12 @@ impl Machine {
         }
         // At another membership it has not even stopped for this one.
         let epochs = (self.recovery.epoch, reply.epoch);
-        let has_begun = is_there && (epochs.0 == 0 || epochs.1 == 0 || epochs.0 == epochs.1);
+        let is_elsewhere = is_there && epochs.0 != 0 && epochs.1 != 0 && epochs.0 != epochs.1;
+        let has_begun = is_there && !is_elsewhere;
         // Without bits: it has not begun.
         let status = RecoveryStatus(if has_begun { result.cast_unsigned() } else { 0 });
         match &self.recovery.step {
-            Step::Ping => self.ping_after(Some(from), now),
+            Step::Ping(_) => self.pinged(!is_elsewhere, now),
             Step::Barrier(Barrier { stage: Stage::Nodes, .. }) => {
                 if self.members.lowest() == Some(self.config.node) {
                     if let Some(state) = self.members.state_mut(from) {
