@@ -545,7 +545,7 @@ fn dlm_frames() -> Vec<DlmFrame> {
     let reply =
         StatusReply { value_block_bytes: 32, our_slot: 1, generation: 2, slots, ..StatusReply::default() };
     let rcoms = [
-        RcomBody::Status { need_slots: true },
+        RcomBody::Status { need_slots: true, incarnation: 5 },
         RcomBody::StatusReply(reply),
         RcomBody::Names { after: None },
         RcomBody::Names { after: Some(name) },

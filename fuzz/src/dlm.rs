@@ -161,7 +161,7 @@ fn some_message(space: LockspaceId, known: &impl Known, input: &mut Input<'_>) -
 fn some_rcom(space: LockspaceId, known: &impl Known, input: &mut Input<'_>) -> Rcom {
     let kind = input.u8() % 8;
     let body = match kind {
-        0 => RcomBody::Status { need_slots: input.u8() & 1 != 0 },
+        0 => RcomBody::Status { need_slots: input.u8() & 1 != 0, incarnation: u64::from(input.u8() % 4) },
         1 => RcomBody::StatusReply(StatusReply {
             value_block_bytes: if input.u8() < 250 { 32 } else { input.u32() },
             our_slot: u16::from(input.u8()),

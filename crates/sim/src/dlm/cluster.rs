@@ -276,6 +276,10 @@ impl Cluster {
     pub(crate) fn boots(&mut self, node: usize, listens: bool) {
         let first_sequence = self.rng.random();
         let toss_after = self.plan.toss_after;
+        let incarnation = if self.plan.tells_lives { first_sequence } else { 0 };
+        let session = |other| {
+            Session::new(SessionConfig { incarnation, ..SessionConfig::new(id(node), id(other)) })
+        };
         let place = &mut self.nodes[node];
         place.lives += 1;
         place.wake = None;
@@ -284,9 +288,7 @@ impl Cluster {
         place.life = Some(Life {
             number: place.lives,
             machine: Machine::new(config),
-            sessions: others
-                .map(|other| (other, Session::new(SessionConfig::new(id(node), id(other)))))
-                .collect(),
+            sessions: others.map(|other| (other, session(other))).collect(),
             attached: BTreeMap::new(),
             listens,
             stopped: true,

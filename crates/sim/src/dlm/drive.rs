@@ -87,6 +87,9 @@ impl Cluster {
                     SessionEvent::Stuck { state, .. } => {
                         faults.push(format!("the session of node {node} with {peer} hung in {state}"));
                     }
+                    SessionEvent::Restarted { .. } => {
+                        faults.push(format!("node {node} was not told that {peer} began anew"));
+                    }
                     SessionEvent::VersionLearned(_)
                     | SessionEvent::Connected { .. }
                     | SessionEvent::Interrupted { .. } => {}
@@ -198,7 +201,7 @@ impl Cluster {
         let Some(Transmit { inner, numbered, .. }) = said else { return };
         let Some(session) = self.life(node).and_then(|life| life.sessions.get_mut(&to)) else { return };
         if !numbered {
-            return session.send_unnumbered(&inner);
+            return session.send_unnumbered(inner);
         }
         if let Err(error) = session.send(&inner) {
             return self.wrong(format!("node {node}: {error}"));

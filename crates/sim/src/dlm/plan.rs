@@ -41,6 +41,8 @@ pub struct Plan {
     pub targets_recovery: bool,
     /// Nodes repeat as Linux does: behind what was waiting already.
     pub repeats_late: bool,
+    /// Nodes tell each other which of their lives it is, as ours do and Linux's do not.
+    pub tells_lives: bool,
     /// Shares of the directory.
     pub weights: Vec<u32>,
     /// How long an unused resource is kept.
@@ -74,6 +76,7 @@ impl Plan {
             faults: if faulty { *pick(&mut rng, &[10, 30, 150]) } else { 0 },
             changes: if changing { *pick(&mut rng, &[3, 10, 30]) } else { 0 },
             targets_recovery: rng.random_range(0..4) == 0,
+            tells_lives: rng.random_range(0..2) == 0,
             repeats_late: rng.random_range(0..4) == 0,
             toss_after: Duration::from_millis(*pick(&mut rng, &[1, 20, 500])),
         };
