@@ -62,6 +62,11 @@ fn without_pads(frame: &Frame, data: &[u8]) -> Vec<u8> {
     for pad in pads {
         data[pad].fill(0);
     }
+    if let Body::Numbered { options, .. } = &frame.body {
+        // The version of the frame inside is that of the envelope, whatever it says.
+        let inner = 24 + options.as_bytes().len();
+        data.copy_within(0..4, inner);
+    }
     data
 }
 

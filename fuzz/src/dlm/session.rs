@@ -177,7 +177,12 @@ pub fn dlm_session(data: &[u8]) {
                 message.extra = vec![0; usize::from(input.u8())];
                 let _ = bench.session.send(&Inner::Message(message));
             }
-            17 => bench.session.send_unnumbered(some_inner(SPACE, &Nothing, &mut input)),
+            17 => {
+                // As a machine says it.
+                if let inner @ Inner::Rcom(_) = some_inner(SPACE, &Nothing, &mut input) {
+                    bench.session.send_unnumbered(inner);
+                }
+            }
             18..=20 => {
                 bench.now += Duration::from_millis(1 << (input.u8() % 14));
                 if bench.session.handle_timeout(bench.now).is_err() {
