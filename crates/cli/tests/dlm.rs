@@ -1,4 +1,5 @@
 //! `outlast dlm`: members on addresses of loopback, which share locks as three machines would.
+#![allow(clippy::disallowed_methods, reason = "a test waits for processes")]
 
 mod common;
 

@@ -8,7 +8,7 @@ use common::Home;
 fn every_command_explains_itself_with_examples() {
     let home = Home::new();
     let all = home.ok(&["--help"]);
-    for command in ["demo", "serve", "copy", "probe", "bench", "keyring"] {
+    for command in ["demo", "serve", "copy", "probe", "bench", "keyring", "dlm"] {
         assert!(all.contains(command), "{command} is not in --help");
         let help = home.ok(&[command, "--help"]);
         assert!(help.contains("Examples:") && help.contains(&format!("outlast {command}")), "{help}");

@@ -37,10 +37,8 @@ impl Asked {
         if length == 0 {
             return Err(Failure::new(Exit::Unreachable, "the member has ended"));
         }
-        match serde_json::from_slice(&line).context("the member speaks otherwise than this command")? {
-            Reply::Failed { error } => Err(Failure::failed(error)),
-            reply => Ok(reply),
-        }
+        let reply = serde_json::from_slice(&line).context("the member speaks otherwise than this command")?;
+        if let Reply::Failed { error } = reply { Err(Failure::failed(error)) } else { Ok(reply) }
     }
 }
 

@@ -73,13 +73,12 @@ pub(crate) async fn run(args: LockArgs) -> Outcome {
         reply = asked.reply() => reply?,
         exit = stop => return Ok(exit),
     };
-    match reply {
-        Reply::Granted => {}
-        Reply::Held => {
-            eprintln!("outlast: {} is held by others", args.name);
-            exit(i32::from(args.conflict_exit_code));
-        }
-        other => return Err(unexpected(&other)),
+    if reply == Reply::Held {
+        eprintln!("outlast: {} is held by others", args.name);
+        exit(i32::from(args.conflict_exit_code));
+    }
+    if reply != Reply::Granted {
+        return Err(unexpected(&reply));
     }
     let (program, arguments) = args.command.split_first().unwrap_or((&args.command[0], &[]));
     let mut child = Command::new(program)

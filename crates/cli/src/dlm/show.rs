@@ -171,8 +171,6 @@ pub(crate) async fn members(args: MembersArgs) -> Outcome {
         MembersStep::Resume { nodes } => Request::Members { step: Step::Resume, nodes, change: 0 },
         MembersStep::Fence { node } => Request::Fence { node },
     };
-    match ask(&args.socket, &request).await? {
-        Reply::Done => Ok(Exit::Done),
-        other => Err(unexpected(&other)),
-    }
+    let reply = ask(&args.socket, &request).await?;
+    if reply == Reply::Done { Ok(Exit::Done) } else { Err(unexpected(&reply)) }
 }

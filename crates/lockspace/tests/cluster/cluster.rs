@@ -127,6 +127,11 @@ impl Cluster {
         }
     }
 
+    /// Whether a node is in a recovery.
+    pub(crate) fn one_waits(&self) -> bool {
+        self.nodes.values().any(|node| !node.running)
+    }
+
     pub(crate) fn is_changing(&self) -> bool {
         !matches!(self.change, Change::None)
     }
@@ -246,6 +251,9 @@ impl Cluster {
                     self.check_lost_values();
                 }
                 Event::RecoveryDone { .. } => {
+                    // What was written by an unlock to a master that died is gone. Nobody is told so if no lock with the
+                    // block is left, as with Linux.
+                    self.values.iter_mut().for_each(Value::may_be_lost);
                     self.recoveries += 1;
                     state.running = true;
                 }

@@ -35,11 +35,17 @@ impl Machine {
             resource.active = false;
         }
         resource.directory = us;
+        if !resource.active && !resource.master_told && resource.master != Some(us) {
+            // It was to become the master when a recovery came in between, and never was.
+            resource.master = None;
+        }
         let master = *resource.master.get_or_insert(from);
         resource.master_told |= master == from;
         if master == us {
             return self.receive_request(from, message, now);
         }
+        // It was unused, and is a place in the directory from now on.
+        self.table.set_toss(key, None);
         self.send_lookup_reply(from, message, Some(master), 0);
         Ok(())
     }
