@@ -180,7 +180,7 @@ impl Planted {
                 reply.extra.clear();
                 (None, vec![Inner::Message(reply)])
             }
-            (Bug::LocksNotRecovered, Inner::Rcom(rcom)) if node % 2 == 0 => {
+            (Bug::LocksNotRecovered, Inner::Rcom(rcom)) if node.is_multiple_of(2) => {
                 let sequence = rcom.sequence;
                 let RcomBody::Lock(lock) = &mut rcom.body else { return (Some(transmit), Vec::new()) };
                 let mut lock = lock.clone();

@@ -462,7 +462,7 @@ mod tests {
 
     #[test]
     fn one_who_waits_for_nobody_is_stuck_and_so_is_one_whose_blocker_was_not_told() {
-        let mut model = with(&[Mode::Exclusive]);
+        let model = with(&[Mode::Exclusive]);
         assert_eq!(model.stuck().len(), 1);
         let mut model = with(&[Mode::Exclusive, Mode::Exclusive]);
         grant(&mut model, 0, Mode::Exclusive, 0);
