@@ -101,8 +101,8 @@ impl Pair {
     /// The same, and they say which of their lives they are at.
     pub(crate) fn established_as(seed: u64, incarnations: [u64; 2]) -> Self {
         let mut pair = Self::new(seed);
-        for end in 0..2 {
-            pair.sessions[end] = session(end, incarnations[end]);
+        for (end, incarnation) in incarnations.into_iter().enumerate() {
+            pair.sessions[end] = session(end, incarnation);
         }
         for session in &mut pair.sessions {
             session.add_member();

@@ -277,9 +277,8 @@ impl Cluster {
         let first_sequence = self.rng.random();
         let toss_after = self.plan.toss_after;
         let incarnation = if self.plan.tells_lives { first_sequence } else { 0 };
-        let session = |other| {
-            Session::new(SessionConfig { incarnation, ..SessionConfig::new(id(node), id(other)) })
-        };
+        let session =
+            |other| Session::new(SessionConfig { incarnation, ..SessionConfig::new(id(node), id(other)) });
         let place = &mut self.nodes[node];
         place.lives += 1;
         place.wake = None;
