@@ -109,8 +109,9 @@ impl Session {
         // The newest is the likeliest to be alive.
         self.line.sender = self.line.channels.last().copied();
         self.outbox.rewind();
-        // So may the last acknowledgement be: the peer may have sent over another connection what it acknowledged.
-        if self.inbox.received_count() > 0 {
+        // So may the last acknowledgement be, of what the peer sent over the connection that takes over: nobody would repeat
+        // that. What went over the lost one is repeated anyway.
+        if self.line.sender.is_some() && self.inbox.received_count() > 0 {
             self.inbox.note_ack_lost();
         }
         if self.line.sender.is_none() {
