@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use outlast_dlm::wire::{LockspaceId, NodeId};
+use rand::Rng;
 use tokio::sync::broadcast;
 
 use super::core::{Locked, LockspaceEvent, Shared, Space};
@@ -66,6 +67,8 @@ impl Lockspace {
         }
         let machine = Machine::new(Config {
             value_block_bytes: config.value_block_bytes,
+            // So that no answer to a question of an earlier life is taken for one to this.
+            first_sequence: core.rng.next_u64(),
             ..Config::new(core.node, config.id)
         });
         core.spaces.insert(config.id, Space::new(config.name, machine));

@@ -190,7 +190,9 @@ impl Machine {
             answers += 1;
             let others = lock.moot_cancels.map_or(0, |(_, count)| count);
             lock.moot_cancels = Some((wait.node, others + 1));
-        } else if wait.kind.take().is_none() {
+        } else if wait.kind.is_some_and(|asked| is_answer(asked, answer)) {
+            wait.kind = None;
+        } else {
             return false;
         }
         lock.resend = false;
@@ -228,4 +230,17 @@ impl Machine {
             CallbackFlags::COMPLETION
         }
     }
+}
+
+/// Whether this kind of message answers that one.
+const fn is_answer(asked: MessageKind, answer: MessageKind) -> bool {
+    matches!(
+        (asked, answer),
+        // A directory node that is the master itself answers a lookup as if it were a request.
+        (MessageKind::Request | MessageKind::Lookup, MessageKind::RequestReply)
+            | (MessageKind::Lookup, MessageKind::LookupReply)
+            | (MessageKind::Convert, MessageKind::ConvertReply)
+            | (MessageKind::Unlock, MessageKind::UnlockReply)
+            | (MessageKind::Cancel, MessageKind::CancelReply)
+    )
 }

@@ -220,3 +220,18 @@ fn a_value_block_of_another_size_is_cut_or_filled_up() {
         assert_eq!(value.iter().filter(|byte| **byte == 1).count(), bytes.min(32));
     }
 }
+
+#[test]
+fn an_answer_to_what_was_not_asked_leaves_what_was_asked_alone() {
+    for kind in [MessageKind::UnlockReply, MessageKind::ConvertReply, MessageKind::CancelReply] {
+        let mut net = Net::new(3);
+        let name = net.name_at(3);
+        // Node 1 asks node 3 for the master, and hears something else first.
+        let lock = net.request(1, name, EX, NONE).expect("a request that can be");
+        let answer = Message { remote_lock: lock, result: -ENOENT, ..message(kind) };
+        assert_eq!(net.receive(3, 1, answer), Ok(()), "{kind:?}");
+        assert!(net.outcomes(1, lock).is_empty(), "{kind:?}");
+        net.settle();
+        assert_eq!(net.outcomes(1, lock), [granted(EX)], "{kind:?}");
+    }
+}
