@@ -3,6 +3,11 @@
 
 use outlast_cephx::keyring::Entry as KeyringEntry;
 use outlast_cephx::{EntityName, EntityType, Key, KeyType, Keyring, Timestamp, none};
+use outlast_dlm::wire::{
+    Body, CallbackFlags, DistributedFlags, Frame as DlmFrame, Inner, LockFlags, LockId, LockspaceId,
+    Message as DlmMessage, MessageKind, Mode, Name as DlmName, NodeId, Options, Queue, Rcom, RcomBody,
+    RcomLock, Slot, StatusReply, Version,
+};
 use outlast_fuzz::layout::{PREAMBLE, Shape};
 use outlast_msgr2::compress::Algorithm;
 use outlast_msgr2::frame::{Revision, Tag};
@@ -52,6 +57,7 @@ fn main() {
     conversations(&mut corpora);
     transfer(&mut corpora);
     paths(&mut corpora);
+    dlm(&mut corpora);
     println!("{} inputs", corpora.written.len());
 }
 
@@ -474,4 +480,94 @@ fn paths(corpora: &mut Corpora) {
     }
     corpora.put("path", vec![b'a'; 256]);
     corpora.put("path", [b'd', b'/'].repeat(600));
+}
+
+// ---------------------------------------------------------------------- the lock manager's nodes
+
+/// One frame of each kind, as our encoder writes it; and for the targets that read operations, some of everything.
+fn dlm(corpora: &mut Corpora) {
+    for frame in dlm_frames() {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        // What a connection of the session is given: options, pieces, raw bytes over the first connection.
+        let raw =
+            [&[0, 0, 0, u8::try_from(bytes.len().min(255)).unwrap_or(255)], &bytes[..bytes.len().min(255)]];
+        corpora.put("dlm_session", raw.concat());
+        corpora.put("dlm_frame", bytes);
+    }
+    let mut rng = StdRng::seed_from_u64(3);
+    for len in [20, 60, 200, 600] {
+        for options in 0..8 {
+            let mut input: Vec<u8> = (0..len).map(|_| rng.random()).collect();
+            input[0] = options;
+            corpora.put("dlm_machine", input.clone());
+            corpora.put("dlm_session", input);
+        }
+    }
+    // A member asks for a lock, it is granted, converted, given up; users of our own in between.
+    for (us, operation) in [(0, 16), (1, 48), (2, 80)] {
+        let mut input = vec![us];
+        for user in [6, 8, 9, 10, 11] {
+            input.extend([user, 0, 255, 5, 0, 1, 7, 0]);
+            input.extend([operation, 1, 0, 0, 1, 3, 0, 255, 0, 0, 0, 1, 2, 0, 6, 5, 6, 3, 0]);
+        }
+        corpora.put("dlm_machine", input);
+    }
+}
+
+fn dlm_frames() -> Vec<DlmFrame> {
+    let space = LockspaceId(0x1234_5678);
+    let name = DlmName::new(b"       5               1").expect("a short name");
+    let mut lookup = DlmMessage::new(space, MessageKind::Lookup);
+    lookup.extra = name.as_bytes().to_vec();
+    let mut convert = DlmMessage::new(space, MessageKind::Convert);
+    convert.requested = Some(Mode::Exclusive);
+    convert.extra = vec![7; 32];
+    let lock = RcomLock {
+        process: 42,
+        lock: LockId(1),
+        remote_lock: LockId(0),
+        parent_lock: LockId::NONE,
+        parent_remote_lock: LockId::NONE,
+        flags: LockFlags::VALUE_BLOCK,
+        distributed_flags: DistributedFlags::USER,
+        value_sequence: 3,
+        result: 0,
+        requested: Some(Mode::ProtectedRead),
+        granted: Some(Mode::ProtectedRead),
+        queue: Some(Queue::Granted),
+        callbacks: CallbackFlags::COMPLETION,
+        wait_kind: 0,
+        name,
+        value_block: vec![1; 32],
+    };
+    let slots = vec![Slot { node: NodeId(1), slot: 1 }, Slot { node: NodeId(2), slot: 2 }];
+    let reply =
+        StatusReply { value_block_bytes: 32, our_slot: 1, generation: 2, slots, ..StatusReply::default() };
+    let rcoms = [
+        RcomBody::Status { need_slots: true, incarnation: 5 },
+        RcomBody::StatusReply(reply),
+        RcomBody::Names { after: None },
+        RcomBody::Names { after: Some(name) },
+        RcomBody::NamesReply { names: vec![name], complete: true },
+        RcomBody::Lookup { name },
+        RcomBody::LookupReply,
+        RcomBody::Lock(lock.clone()),
+        RcomBody::LockReply(RcomLock { value_block: Vec::new(), ..lock }),
+    ];
+    let rcoms = rcoms.map(|body| {
+        Inner::Rcom(Rcom { lockspace: space, result: 0, id: 7, sequence: 8, sequence_reply: 6, body })
+    });
+    let inners = [Inner::Message(lookup), Inner::Message(convert), Inner::Fin].into_iter().chain(rcoms);
+    let mut bodies = vec![Body::Ack { expected: 0 }, Body::Ack { expected: u32::MAX }];
+    for (number, inner) in (0..).zip(inners) {
+        if inner != Inner::Fin {
+            bodies.push(Body::Bare(inner.clone()));
+        }
+        bodies.push(Body::Numbered { number, options: Options::NONE, inner: inner.clone() });
+        let options = Options::new(&[1, 0, 8, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).expect("one option");
+        bodies.push(Body::Numbered { number, options, inner });
+    }
+    let frame = |body| DlmFrame { version: Version::V3_2, sender: NodeId(2), body };
+    bodies.into_iter().map(frame).collect()
 }

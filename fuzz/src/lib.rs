@@ -7,6 +7,7 @@
 pub mod cephx;
 pub mod connection;
 pub mod decide;
+pub mod dlm;
 pub mod endpoint;
 pub mod frames;
 pub mod input;
@@ -41,7 +42,7 @@ const MIB: usize = 1 << 20;
 const MESSAGE_MAX: usize = 96 * MIB;
 
 /// All of them.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 24] = [
     target("address", wire::address, 8 * KIB, 32),
     target("banner", wire::banner, KIB, 1),
     // Most of it is what the fuzzer's peer says, again and again.
@@ -55,6 +56,11 @@ pub const TARGETS: [Target; 21] = [
     target("control", wire::control, 4 * KIB, 16),
     target("decide", decide::decide, MIB, 2048),
     target("decompress", frames::decompress, MIB, 16),
+    target("dlm_frame", dlm::dlm_frame, 16 * KIB, 128),
+    // Its tables grow with what the input asks for, up to their limits; what it answers waits until it is looked at.
+    target("dlm_machine", dlm::dlm_machine, 4 * MIB, 1024),
+    // Six connections, each with its buffers, and what is kept for the peer.
+    target("dlm_session", dlm::dlm_session, 8 * MIB, 512),
     target("endpoint", endpoint::endpoint, 16 * MIB, 4096),
     target("frames", frames::frames, 2 * MIB, 64),
     target("header", wire::header, KIB, 1),

@@ -19,7 +19,7 @@ cargo xtask COMMAND
                         distribution's packages).
                         --fast leaves out what takes minutes; --bless writes tests.list from what ran.
                         With CI=true a test that was skipped, lost or is not on tests.list is an error.
-  sim --seeds N [--seed S]
+  sim --seeds N [--seed S] [--only msgr2|dlm]
                         simulated runs; one number reproduces a run
   bench [OPTION...]     the benchmark against its rivals (bench/)
   fuzz TARGET [SECONDS] looks for inputs that break a decoder or a state machine (60 s)

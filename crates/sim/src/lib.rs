@@ -4,9 +4,12 @@
 //! whole story from a seed. [`watch`] writes down what the applications saw ([`history`]), and [`checker`] judges
 //! that, knowing nothing of the code under test. [`bugs`] are put in on purpose, to see that they are found;
 //! [`situations`] are counted, since what was never met was never tried.
+//!
+//! That is msgr2. [`dlm`] has clusters of lock managers in the same manner.
 
 pub mod bugs;
 pub mod checker;
+pub mod dlm;
 pub mod history;
 pub mod link;
 pub mod run;

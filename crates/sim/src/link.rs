@@ -72,22 +72,22 @@ pub(crate) enum Arrival {
     End,
 }
 
-/// A link.
+/// A link. An end is whatever names one in its world.
 #[derive(Debug)]
-pub struct Link {
-    opener: (ProcessId, ChannelId),
-    acceptor: (ProcessId, ChannelId),
+pub struct Link<End = (ProcessId, ChannelId)> {
+    opener: End,
+    acceptor: End,
     pipes: [Pipe; 2],
 }
 
-impl Link {
-    pub(crate) fn new(opener: (ProcessId, ChannelId), acceptor: (ProcessId, ChannelId)) -> Self {
+impl<End: Copy> Link<End> {
+    pub(crate) fn new(opener: End, acceptor: End) -> Self {
         Self { opener, acceptor, pipes: [Pipe::default(), Pipe::default()] }
     }
 
     /// Who reads in this direction.
     #[must_use]
-    pub const fn receiver(&self, direction: Direction) -> (ProcessId, ChannelId) {
+    pub const fn receiver(&self, direction: Direction) -> End {
         match direction {
             Direction::Forth => self.acceptor,
             Direction::Back => self.opener,
@@ -96,7 +96,7 @@ impl Link {
 
     /// Who writes in this direction.
     #[must_use]
-    pub const fn sender(&self, direction: Direction) -> (ProcessId, ChannelId) {
+    pub const fn sender(&self, direction: Direction) -> End {
         self.receiver(direction.reverse())
     }
 

@@ -109,6 +109,11 @@ impl Session {
         // The newest is the likeliest to be alive.
         self.line.sender = self.line.channels.last().copied();
         self.outbox.rewind();
+        // So may the last acknowledgement be, of what the peer sent over the connection that takes over: nobody would repeat
+        // that. What went over the lost one is repeated anyway.
+        if self.line.sender.is_some() && self.inbox.received_count() > 0 {
+            self.inbox.note_ack_lost();
+        }
         if self.line.sender.is_none() {
             let wait = self.line.backoff.next(now, rng);
             self.line.next = Next::Pausing { until: now + wait };

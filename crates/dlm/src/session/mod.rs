@@ -262,7 +262,7 @@ impl Session {
             self.enter(State::Established, None);
         }
         self.note(SessionEvent::VersionLearned(version));
-        if self.state == State::FinWait1 && self.agreed() == Some(Version::V3_1) {
+        if !self.state.may_send() && self.agreed() == Some(Version::V3_1) {
             // It knows no FIN.
             self.end(LossReason::Closed);
             return;

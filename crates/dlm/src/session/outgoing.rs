@@ -19,7 +19,10 @@ impl Outgoing {
     }
 
     pub(super) fn write_bare(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.bytes);
+        // 3.1 knows no FIN; a session that has said one nevertheless ends by its deadline.
+        if self.command != Command::Fin {
+            out.extend_from_slice(&self.bytes);
+        }
     }
 
     pub(super) fn write_numbered(

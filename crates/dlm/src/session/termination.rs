@@ -93,6 +93,11 @@ impl Session {
     }
 
     pub(super) fn handle_fin(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        if self.agreed() == Some(Version::V3_1) {
+            // Ours would have to be said without a number, and nobody knows such a thing.
+            let reason = "a FIN, which version 3.1 does not have".to_owned();
+            return Err(ConnectionError::Content { peer: self.peer(), reason });
+        }
         // The peer waits for this acknowledgement, and the session may be over before the next turn.
         self.inbox.note_ack_sent();
         self.statistics.acks_sent += 1;

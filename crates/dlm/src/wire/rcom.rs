@@ -250,7 +250,10 @@ impl Rcom {
                 RcomKind::Lookup => RcomBody::Lookup { name: Name::from_wire(reader.rest())? },
                 RcomKind::LookupReply => RcomBody::LookupReply,
                 RcomKind::Lock => RcomBody::Lock(RcomLock::decode(reader)?),
-                RcomKind::LockReply => RcomBody::LockReply(RcomLock::decode(reader)?),
+                // What follows it is nobody's, and is not kept.
+                RcomKind::LockReply => {
+                    RcomBody::LockReply(RcomLock { value_block: Vec::new(), ..RcomLock::decode(reader)? })
+                }
             },
         })
     }

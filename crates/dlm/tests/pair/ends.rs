@@ -101,8 +101,8 @@ impl Pair {
     /// The same, and they say which of their lives they are at.
     pub(crate) fn established_as(seed: u64, incarnations: [u64; 2]) -> Self {
         let mut pair = Self::new(seed);
-        for end in 0..2 {
-            pair.sessions[end] = session(end, incarnations[end]);
+        for (end, incarnation) in incarnations.into_iter().enumerate() {
+            pair.sessions[end] = session(end, incarnation);
         }
         for session in &mut pair.sessions {
             session.add_member();
@@ -193,6 +193,12 @@ impl Pair {
         for (end, connection) in link.ends.iter().enumerate() {
             self.sessions[end].detach(connection.channel(), self.now, &mut self.rng);
         }
+    }
+
+    /// One end finds out that the connection is dead; the other still believes in it.
+    pub(crate) fn lose_at(&mut self, link: usize, end: usize) {
+        let channel = self.links[link].ends[end].channel();
+        self.sessions[end].detach(channel, self.now, &mut self.rng);
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {

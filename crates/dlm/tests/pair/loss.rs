@@ -110,3 +110,22 @@ fn who_opens_ever_more_connections_loses_the_oldest_and_no_message() {
     assert_eq!(pair.delivered[1], pair.sent[0]);
     assert_eq!(pair.delivered[0], pair.sent[1]);
 }
+
+/// Found by the simulator (`--only dlm`, a connection that was dead for one end before it was for the other).
+#[test]
+fn an_acknowledgement_that_went_over_a_dead_connection_is_said_again() {
+    let mut pair = Pair::established(1);
+    pair.connect(1);
+    pair.lose_at(0, 0);
+    pair.send(0);
+    pair.carry(1, 0, usize::MAX);
+    pair.arrive(1, 0, usize::MAX);
+    assert_eq!(pair.delivered[1], pair.sent[0]);
+    pair.pass(std::time::Duration::from_millis(20));
+    // It goes over the connection that end 1 writes to, which is dead for end 0.
+    pair.carry(0, 1, usize::MAX);
+    assert_eq!(pair.sessions[0].statistics().unacknowledged, 1);
+    pair.cut(0);
+    pair.run();
+    assert_eq!(pair.sessions[0].statistics().unacknowledged, 0);
+}
