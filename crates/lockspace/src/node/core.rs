@@ -212,6 +212,7 @@ impl Core {
         for (node, peer) in &mut self.peers {
             while let Some(inner) = peer.session.poll_received() {
                 let Some(id) = inner.lockspace() else { continue };
+                log_message("received", *node, &inner);
                 match self.spaces.get_mut(&id) {
                     Some(space) => {
                         if let Err(fault) = space.machine.handle_message(*node, inner, now) {
@@ -243,6 +244,7 @@ impl Core {
                 handle_event(space, &mut self.peers, event, now, wakes);
             }
             let Some(transmit) = space.machine.poll_transmit() else { break };
+            log_message("to be sent", transmit.to, &transmit.inner);
             let Some(peer) = self.peers.get_mut(&transmit.to) else {
                 tracing::error!(peer = transmit.to.0, "a message for a node without an address");
                 continue;
@@ -267,6 +269,18 @@ impl Core {
             [dial, peer.session.poll_timeout()].into_iter().flatten().min()
         });
         machines.chain(sessions).min()
+    }
+}
+
+/// Recovery messages are few and tell why a recovery hangs; of the others there are thousands a second.
+fn log_message(what: &str, peer: NodeId, inner: &Inner) {
+    match inner {
+        Inner::Rcom(rcom) => {
+            let (kind, result) = (rcom.body.kind(), rcom.result);
+            tracing::debug!(peer = peer.0, lockspace = %rcom.lockspace, ?kind, result, "{what}");
+        }
+        Inner::Message(message) => tracing::trace!(peer = peer.0, ?message, "{what}"),
+        Inner::Fin => {}
     }
 }
 

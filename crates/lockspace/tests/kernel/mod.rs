@@ -38,9 +38,10 @@ impl Ours {
     }
 
     pub(crate) fn announcing(lab: &Lab, number: u8, others: &[u8], announce: Version) -> Self {
-        // Shown with what a failed test prints, if RUST_LOG asks for it.
+        // Shown with what a failed test prints.
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env();
         let _ = tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_env_filter(filter.unwrap_or_else(|_| "outlast_lockspace=debug".into()))
             .with_test_writer()
             .try_init();
         let machine = lab.machine(number).expect("a machine");
