@@ -172,7 +172,8 @@ impl Guard {
     }
 
     /// Sets the value block, to be written when the lock is converted down or given up, from a mode that may write
-    /// (protected write and exclusive).
+    /// (protected write and exclusive). It lives as long as anybody has a lock on the resource, in whatever mode: after the
+    /// last one it is zeros again.
     pub fn set_value(&mut self, value: impl Into<Vec<u8>>) {
         self.value_block = true;
         self.value = Some(value.into());
