@@ -1,6 +1,6 @@
 //! Clusters of lock managers: production sessions and machines on a seeded network, judged by checkers of their own.
 //!
-//! A [`cluster`] of three to seven nodes, each with one lockspace and a session with every other node. The simulator
+//! A cluster of three to seven nodes, each with one lockspace and a session with every other node. The simulator
 //! plays what no node decides itself: the network, the users, and the cluster manager that says who is a member
 //! (`membership`). One seed draws a [`plan`] and with it the whole story; it ends in fair weather, in which everything
 //! that was asked must be answered, and nothing may be left.
