@@ -187,6 +187,23 @@ async fn what_is_no_frame_costs_its_connection_and_not_the_lockspace() {
 }
 
 #[tokio::test]
+async fn who_opens_connection_after_connection_keeps_a_few() {
+    let net = Net::new();
+    let node = net.start(1, 2).await;
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(net.at(2), 0)).unwrap();
+        streams.push(soon(socket.connect(SocketAddr::new(net.at(1), net.port))).await.unwrap());
+    }
+    // They say nothing, and the older ones are closed nevertheless.
+    for stream in &mut streams[1..16] {
+        assert!(matches!(soon(stream.read(&mut [0; 1])).await, Ok(0) | Err(_)));
+    }
+    assert_eq!(node.peers()[0].statistics.channels, outlast_dlm::session::CHANNELS_MAX);
+}
+
+#[tokio::test]
 async fn who_shuts_down_says_goodbye_and_the_others_are_told() {
     let (_net, nodes, [one, two]) = two().await;
     let mut events = one.events().unwrap();

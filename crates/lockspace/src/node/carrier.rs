@@ -23,6 +23,17 @@ pub(crate) fn start(shared: &Arc<Shared>, socket: Socket, peer: NodeId, dialled:
     let now = locked.now;
     let Some(entry) = locked.peers.get_mut(&peer) else { return };
     entry.session.attach(channel, dialled, now);
+    // One that had to make room finds out now, and not when its peer says something on it.
+    let session = &entry.session;
+    let mut superseded = Vec::new();
+    entry.wakers.retain(|other, waker| {
+        let carries = session.carries(*other).is_ok();
+        if !carries {
+            superseded.push(waker.clone());
+        }
+        carries
+    });
+    locked.wakes.append(&mut superseded);
     let connection = Connection::new(channel, peer);
     drop(locked);
     tokio::spawn(run(Arc::clone(shared), socket, connection));
