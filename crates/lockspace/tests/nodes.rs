@@ -117,6 +117,28 @@ async fn a_future_that_is_dropped_takes_its_request_back() {
 }
 
 #[tokio::test]
+async fn a_deadline_holds_while_the_membership_changes_and_the_request_is_taken_back_afterwards() {
+    let (_net, _nodes, [one, two]) = two().await;
+    let held = soon(one.lock("r", Mode::ProtectedRead)).await.unwrap();
+    one.suspend().unwrap();
+    two.suspend().unwrap();
+    let within = LockOptions::new(Mode::Exclusive).within(A_WHILE);
+    for name in ["r", "new"] {
+        assert_eq!(soon(two.lock(name, within.clone())).await.unwrap_err(), LockError::Deadline);
+    }
+    for space in [&one, &two] {
+        space.set_members(&ids(&[1, 2]), 1).unwrap();
+    }
+    soon(one.recovered()).await.unwrap();
+    soon(held.unlock()).await.unwrap();
+    for name in ["r", "new"] {
+        let guard =
+            soon(one.lock(name, LockOptions::new(Mode::Exclusive).within(PATIENCE / 2))).await.unwrap();
+        soon(guard.unlock()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_guard_that_is_dropped_gives_its_lock_up_and_writes_its_value() {
     let (_net, _nodes, [one, two]) = two().await;
     // A value block lives as long as there is any lock.

@@ -280,6 +280,13 @@ impl Guard {
         .await
     }
 
+    /// How the operation under way ended, if it has.
+    fn outcome_so_far(&self) -> Option<Outcome> {
+        let mut locked = self.space.shared.lock();
+        let space = locked.spaces.get_mut(&self.space.id)?;
+        space.locks.get_mut(&self.lock)?.outcome.take()
+    }
+
     async fn outcome(&self) -> Result<Outcome, LockError> {
         poll_fn(|cx| {
             let mut locked = self.space.shared.lock();
@@ -328,8 +335,12 @@ impl Guard {
         };
         let outcome = match outcome {
             Some(outcome) => outcome?,
-            // Taken back just now; it may have been granted in the same moment.
-            None => self.outcome().await?,
+            // Taken back just now; it may have been granted in the same moment. The answer to that may take long (the
+            // membership may be changing), and the time is over.
+            None => match self.outcome_so_far() {
+                Some(outcome) => outcome,
+                None => return Err(LockError::Deadline),
+            },
         };
         match outcome {
             Outcome::Granted { mode, status_flags, value } => {
