@@ -3,6 +3,7 @@
 // A program at a terminal, not a pure crate: it measures how long things take.
 #![allow(clippy::disallowed_methods)]
 
+mod bench_dlm;
 mod capture;
 mod command;
 mod test;
@@ -22,6 +23,8 @@ cargo xtask COMMAND
   sim --seeds N [--seed S] [--only msgr2|dlm]
                         simulated runs; one number reproduces a run
   bench [OPTION...]     the benchmark against its rivals (bench/)
+  bench dlm [--rounds N]
+                        locks between two of our nodes beside two kernels, in guests (docs/benchmarks-dlm.md)
   fuzz TARGET [SECONDS] looks for inputs that break a decoder or a state machine (60 s)
   peers ceph COMMAND    real Ceph daemons on this machine: peers/ceph help
   peers kernel COMMAND  a real Linux kernel in a guest on this machine: peers/kernel help
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         }
         "test" => test::test(rest),
         "sim" => tools::sim(rest),
+        "bench" if rest.first().is_some_and(|first| first == "dlm") => bench_dlm::bench(&rest[1..]),
         "bench" => tools::bench(rest),
         "fuzz" => tools::fuzz(rest),
         "peers" => tools::peers(rest),

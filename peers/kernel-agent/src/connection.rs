@@ -61,7 +61,8 @@ pub(crate) fn serve(stream: &TcpStream) -> io::Result<()> {
             | Command::Start { .. }
             | Command::Recovered { .. }
             | Command::LeaveBegin { .. }
-            | Command::LeaveEnd { .. } => match perform(&command) {
+            | Command::LeaveEnd { .. }
+            | Command::Load { .. } => match perform(&command) {
                 Ok((code, output)) => Reply::Done { id, code, output },
                 Err(Failure { what, errno }) => Reply::Failed { id, error: what, errno },
             },
@@ -89,6 +90,10 @@ fn perform(command: &Command) -> Result<(i32, String), Failure> {
         }
         Command::LeaveEnd { lockspace, seconds } => {
             cluster::end_leaving(lockspace, Deadline::after(*seconds))?;
+        }
+        Command::Load { lockspace, load, seconds } => {
+            let report = locks::measure(lockspace, load, Deadline::after(*seconds))?;
+            return Ok((0, report.to_line()));
         }
         Command::Open { .. }
         | Command::Lock { .. }

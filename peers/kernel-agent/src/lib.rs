@@ -8,6 +8,7 @@
 #![deny(missing_docs)]
 
 pub mod device;
+pub mod load;
 pub mod protocol;
 
 /// The TCP port of the guest on which the agent listens.

@@ -2,8 +2,9 @@
 
 use crate::wait::{Deadline, Failure};
 use outlast_kernel_agent::device::{self, Outcome, RESULT_BYTES_MAX};
-use outlast_kernel_agent::protocol::{Command, Reply};
-use rustix::event::{PollFd, PollFlags, poll};
+use outlast_kernel_agent::load::{Load, LoadReport, resource};
+use outlast_kernel_agent::protocol::{Command, Mode, Reply, status};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// How often each lockspace's device is open.
 static OPEN: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
@@ -132,6 +134,7 @@ impl Process {
             | Command::Recovered { .. }
             | Command::LeaveBegin { .. }
             | Command::LeaveEnd { .. }
+            | Command::Load { .. }
             | Command::Open { .. } => return Ok(()),
         };
         self.device.write(&request).map(drop).map_err(|error| refused(tag, &error))
@@ -154,6 +157,70 @@ impl Drop for Process {
 
 fn refused(tag: u64, error: &io::Error) -> Reply {
     Reply::Refused { tag, errno: error.raw_os_error().unwrap_or(0) }
+}
+
+/// An operation that is under way, by its lock's tag.
+struct Running {
+    begun: Instant,
+    measured: bool,
+    unlocking: bool,
+}
+
+/// Locks and unlocks as the load says. One thread: it asks when it has read that something ended.
+pub(crate) fn measure(lockspace: &str, load: &Load, deadline: Deadline) -> Result<LoadReport, Failure> {
+    let device = Device::open(lockspace)?;
+    let failed = || Failure::at("a lock under load");
+    let mut each = Vec::with_capacity(load.operations as usize);
+    let mut running: BTreeMap<u64, Running> = BTreeMap::new();
+    let mut next = 0;
+    let mut from = Instant::now();
+    while next < load.all() || !running.is_empty() {
+        while next < load.all() && running.len() < load.depth as usize {
+            let begun = Instant::now();
+            if next == load.warm_up {
+                from = begun;
+            }
+            let name = resource(next % load.resources.max(1));
+            device.write(&device::lock(next.into(), name.as_bytes(), Mode::EX, 0)).map_err(failed())?;
+            running.insert(next.into(), Running { begun, measured: next >= load.warm_up, unlocking: false });
+            next += 1;
+        }
+        let left = Timespec::try_from(deadline.left()).unwrap_or_default();
+        if poll(&mut [PollFd::new(&device.file, PollFlags::IN)], Some(&left))
+            .map_err(|e| failed()(e.into()))?
+            == 0
+        {
+            return Err(Failure::new(format!("not in time: {} operations of a load", running.len())));
+        }
+        let mut buffer = [0; RESULT_BYTES_MAX];
+        loop {
+            let bytes = match (&device.file).read(&mut buffer) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(failed()(error)),
+            };
+            let outcome = device::outcome(buffer.get(..bytes).unwrap_or(&[]));
+            let Outcome::Completion { tag, status, lkid, .. } =
+                outcome.map_err(|error| failed()(io::Error::other(error)))?
+            else {
+                continue;
+            };
+            match running.get_mut(&tag) {
+                Some(lock) if status == status::GRANTED && !lock.unlocking => {
+                    lock.unlocking = true;
+                    device.write(&device::unlock(tag, lkid, 0, &[])).map_err(failed())?;
+                }
+                Some(lock) if status == status::UNLOCKED && lock.unlocking => {
+                    if lock.measured {
+                        each.push(lock.begun.elapsed());
+                    }
+                    running.remove(&tag);
+                }
+                Some(_) | None => return Err(Failure::new(format!("a load: status {status} of lock {tag}"))),
+            }
+        }
+    }
+    Ok(LoadReport::of(each, from.elapsed()))
 }
 
 /// Until the other end of `woken` is closed.

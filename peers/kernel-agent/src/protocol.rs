@@ -171,6 +171,15 @@ pub enum Command {
         /// The lockspace's name.
         lockspace: String,
     },
+    /// Measures: one process that locks and unlocks. [`Reply::Done::output`] is a [`crate::load::LoadReport`].
+    Load {
+        /// The lockspace's name.
+        lockspace: String,
+        /// What to do.
+        load: crate::load::Load,
+        /// The limit.
+        seconds: u64,
+    },
     /// Requests a lock.
     Lock {
         /// Names the lock from now on, and comes back with all that is said of it.

@@ -4,6 +4,7 @@ use crate::lab::{Inner, address, port_of};
 use crate::process::Process;
 use crate::{CLUSTER_NAME, LabError, PATIENCE, agent};
 use outlast_kernel_agent::AGENT_PORT;
+use outlast_kernel_agent::load::{Load, LoadReport};
 use outlast_kernel_agent::protocol::{Command, Node, Reply, Request};
 use std::fs;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
@@ -32,9 +33,31 @@ pub struct Guest {
     machine: Child,
 }
 
+/// Which Linux a guest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kernel {
+    /// 6.12: its DLM speaks 3.2, and 3.1 with those that know no other.
+    #[default]
+    V6_12,
+    /// 5.10: its DLM speaks nothing but 3.1.
+    V5_10,
+}
+
+impl Kernel {
+    /// As `peers/kernel` has it, and `uname -r` begins.
+    pub const fn release(self) -> &'static str {
+        match self {
+            Self::V6_12 => "6.12",
+            Self::V5_10 => "5.10",
+        }
+    }
+}
+
 /// The machine that a guest shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
+    /// Which Linux.
+    pub kernel: Kernel,
     /// 1 to 9.
     pub processors: u8,
     /// Files are in it, too.
@@ -46,7 +69,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { processors: 1, memory_mb: 320, files: Vec::new() }
+        Self { kernel: Kernel::default(), processors: 1, memory_mb: 320, files: Vec::new() }
     }
 }
 
@@ -67,6 +90,7 @@ impl Guest {
         command
             .arg("boot")
             .arg(&folder)
+            .args(["--kernel", options.kernel.release()])
             .args(["--netns", lab.namespace.name(), "--tap", &port_of(node), "--bridge", bridge])
             .args(["--address", &format!("{}/24", address(node))])
             .args(["--cpus", &options.processors.to_string(), "--mem", &options.memory_mb.to_string()])
@@ -265,6 +289,17 @@ impl Guest {
         Process::open(self.connect()?, lockspace)
     }
 
+    /// Has one process in the guest lock and unlock, and measures in the guest how that goes.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says, or that it took longer than `limit`.
+    pub fn load(&self, lockspace: &str, load: Load, limit: Duration) -> Result<LoadReport, LabError> {
+        let lockspace = lockspace.to_owned();
+        let (_, line) = self.call(Command::Load { lockspace, load, seconds: limit.as_secs() })?;
+        LoadReport::from_line(&line).map_err(|error| LabError::new(format!("{line}: {error}")))
+    }
+
     /// Resets all DLM connections of the guest, and says how many there were.
     ///
     /// # Errors
@@ -300,7 +335,7 @@ impl Guest {
     /// On a connection of its own, so that requests that wait do not stand in the way of others.
     fn call(&self, command: Command) -> Result<(i32, String), LabError> {
         let limit = match &command {
-            Command::Sh { seconds, .. } => Duration::from_secs(*seconds),
+            Command::Sh { seconds, .. } | Command::Load { seconds, .. } => Duration::from_secs(*seconds),
             Command::Cluster { .. }
             | Command::Forget { .. }
             | Command::Join { .. }

@@ -33,11 +33,12 @@ mod lab;
 mod namespace;
 mod process;
 
+pub use agent::static_example;
 pub use capture::Capture;
-pub use guest::{Guest, Options, change_members, join_all, leave};
+pub use guest::{Guest, Kernel, Options, change_members, join_all, leave};
 pub use lab::{HOST_OCTET, Lab, address};
 pub use namespace::Namespace;
-pub use outlast_kernel_agent::{AGENT_PORT, protocol};
+pub use outlast_kernel_agent::{AGENT_PORT, load, protocol};
 pub use process::{Ast, Event, Process};
 
 use std::io::{self, Write as _};

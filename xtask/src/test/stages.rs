@@ -4,6 +4,7 @@ use super::libtest::{self, Program};
 use super::report::{Test, TestResult};
 use crate::command::{self, Failure};
 use crate::tools;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -44,7 +45,14 @@ const PEERS_LIMIT: Duration = Duration::from_secs(900);
 const REAL_PREFIX: &str = "real_";
 /// Those of them that need kernels in guests; all others need Ceph.
 const REAL_KERNEL_PREFIX: &str = "real_kernel_";
+/// Those of the latter that need the old kernel, too.
+const REAL_OLD_KERNEL_PREFIX: &str = "real_kernel_old";
+/// Those that need corosync.
+const REAL_COROSYNC_PREFIX: &str = "real_corosync";
 const REAL_RELEASES: [&str; 3] = ["16", "18", "20"];
+const COROSYNC_PACKAGE: &str = "corosync";
+const COROSYNC: &str = "/usr/sbin/corosync";
+const OLD_KERNEL: &str = "5.10";
 const SIM_SEEDS: &str = "2000";
 const SIM_SEEDS_FAST: &str = "200";
 
@@ -130,9 +138,16 @@ fn peers(stage: &str, _: &Settings) -> Result<Vec<Test>, Failure> {
         println!("  {failure}");
     }
     let no_kernel = (!kernel).then_some("a kernel for guests could not be installed");
+    let old_kernel = install(stage, "kernel", Some(OLD_KERNEL), &mut tests);
+    let no_old_kernel = (!old_kernel).then_some("the old kernel for guests could not be installed");
+    let no_corosync = (!install_corosync(stage, &mut tests)).then_some("corosync could not be installed");
     for program in programs {
-        let needs_kernel = program.target.starts_with(REAL_KERNEL_PREFIX);
-        let missing = if needs_kernel { no_kernel } else { no_ceph.as_deref() };
+        let missing = match program.target.as_str() {
+            old if old.starts_with(REAL_OLD_KERNEL_PREFIX) => no_kernel.or(no_old_kernel),
+            kernel if kernel.starts_with(REAL_KERNEL_PREFIX) => no_kernel,
+            corosync if corosync.starts_with(REAL_COROSYNC_PREFIX) => no_corosync,
+            _ => no_ceph.as_deref(),
+        };
         tests.extend(program.run(stage, &[("OUTLAST_REAL_PEERS", "1")], PEERS_LIMIT, missing)?);
     }
     Ok(tests)
@@ -152,6 +167,21 @@ fn install(stage: &str, peer: &str, release: Option<&str>, tests: &mut Vec<Test>
     let installed = result == TestResult::Passed;
     words.insert(1, peer);
     tests.push(Test { name: format!("{stage} {}", words.join(" ")), result });
+    installed
+}
+
+/// The distribution's corosync. It is not needed as a service of this machine, only its programs.
+fn install_corosync(stage: &str, tests: &mut Vec<Test>) -> bool {
+    let result = if Path::new(COROSYNC).exists() {
+        TestResult::Passed
+    } else {
+        let words = ["install", "--quiet", "--yes", "--no-install-recommends", COROSYNC_PACKAGE];
+        let mut apt = command::command("apt-get", &words);
+        apt.env("DEBIAN_FRONTEND", "noninteractive");
+        command::run(apt).map_or_else(TestResult::Skipped, |()| TestResult::Passed)
+    };
+    let installed = result == TestResult::Passed;
+    tests.push(Test { name: format!("{stage} install {COROSYNC_PACKAGE}"), result });
     installed
 }
 

@@ -3,6 +3,7 @@
 mod client;
 mod cluster;
 mod control;
+mod corosync;
 mod lock;
 mod node;
 mod protocol;

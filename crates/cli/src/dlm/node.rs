@@ -3,9 +3,10 @@
 use super::SocketArgs;
 use super::cluster::Cluster;
 use super::control;
+use super::corosync::{self, View};
 use crate::exit::{Context as _, Exit, Failure, Outcome};
 use crate::{signals, term};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use outlast_dlm::wire::{LockspaceId, NodeId};
 use outlast_lockspace::node::{
     Lockspace, LockspaceConfig, LockspaceEvent, Node, NodeConfig, NodeError, PORT,
@@ -19,6 +20,11 @@ use tokio::sync::Mutex;
 /// How often the cluster file is looked at.
 const FILE_CHECK: Duration = Duration::from_millis(500);
 
+/// How often corosync is asked.
+const COROSYNC_CHECK: Duration = Duration::from_secs(1);
+/// So often in turn without an answer, and the member ends: nobody says any more who the members are.
+const COROSYNC_FAILURES_MAX: u32 = 3;
+
 const LONG_HELP: &str = "\
 Runs a member of a cluster of lock managers. The others are Linux kernels with DLM, or machines that run this command.
 
@@ -27,6 +33,10 @@ line `members NUMBER...`. With `change NUMBER`, count up by one at each change: 
 that it missed one. It is read again when it changes: new members are awaited, members that are gone have their locks \
 freed. A node whose line is taken out is taken for dead: make sure that it is.
 
+With `--membership corosync` all nodes of the corosync of this machine are members, at their first addresses, and there is no \
+file. Without a quorum, locking stands still here. A node that corosync has dropped is taken for dead: have it fenced. When corosync \
+does not answer any more, the command ends.
+
 All nodes must use the same port, and each its own address: they know each other by address, and nothing is encrypted. Keep \
 this to a network that only the nodes can reach.";
 
@@ -34,19 +44,35 @@ const EXAMPLES: &str = "\
 Examples:
     outlast dlm node --id 2 --cluster /etc/outlast/cluster --lockspace jobs
     outlast dlm node --id 2 --cluster cluster --lockspace jobs --lockspace old=0x5f3a0001
+    outlast dlm node --membership corosync --lockspace jobs
 
 Ends at Ctrl-C or SIGTERM with exit code 0, after saying goodbye to the other members.";
+
+/// Who says who the nodes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Membership {
+    /// corosync, asked once a second by corosync-quorumtool
+    Corosync,
+}
 
 /// Run a member on this machine
 #[derive(Debug, Args)]
 #[command(long_about = LONG_HELP, after_help = EXAMPLES)]
 pub(crate) struct NodeArgs {
     /// The number of this node in the cluster file
-    #[arg(long, value_name = "NUMBER")]
-    id: u32,
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        required_unless_present = "membership",
+        conflicts_with = "membership"
+    )]
+    id: Option<u32>,
     /// Who the nodes are
-    #[arg(long, value_name = "FILE")]
-    cluster: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "membership", conflicts_with = "membership")]
+    cluster: Option<PathBuf>,
+    /// Ask the cluster software of this machine who the nodes are, instead of a file
+    #[arg(long, value_enum)]
+    membership: Option<Membership>,
     /// A lockspace to be in: NAME, or NAME=NUMBER where the number on the wire is not the one that Linux's cluster software
     /// would give to that name; may be given several times
     #[arg(long, value_name = "NAME[=NUMBER]", required = true, value_parser = parse_lockspace)]
@@ -93,15 +119,30 @@ impl Member {
         members.clone_into(&mut told);
         Ok(())
     }
+
+    /// Locking stands still in all lockspaces, until they are told members.
+    fn suspend(&self) {
+        for (name, space) in &self.spaces {
+            if let Err(error) = space.suspend() {
+                eprintln!("outlast: {name}: {error}");
+            }
+        }
+    }
 }
 
 pub(crate) async fn run(args: NodeArgs) -> Outcome {
     let stop = signals::stop();
-    let what = args.cluster.display().to_string();
-    let cluster = Cluster::read(&args.cluster).context(&what)?;
-    let ours = NodeId(args.id);
+    let view = match (&args.cluster, args.id) {
+        (Some(path), Some(id)) => {
+            let cluster = Cluster::read(path).context(path.display().to_string())?;
+            View { ours: NodeId(id), quorate: true, cluster }
+        }
+        // Neither, with `--membership`: nothing else is let through.
+        (Some(_) | None, _) => corosync::ask().await.map_err(|error| Failure::failed(error.to_string()))?,
+    };
+    let (ours, cluster) = (view.ours, &view.cluster);
     let Some(address) = cluster.nodes.get(&ours).copied() else {
-        return Err(Failure::usage(format!("{what} has no line `node {ours} ADDRESS`")));
+        return Err(Failure::usage(format!("the cluster file has no line `node {ours} ADDRESS`")));
     };
     let mut config = NodeConfig { port: args.port, ..NodeConfig::new(ours, address) };
     config.peers = cluster.nodes.iter().filter(|(node, _)| **node != ours).map(|(n, a)| (*n, *a)).collect();
@@ -117,7 +158,7 @@ pub(crate) async fn run(args: NodeArgs) -> Outcome {
         spaces.push((name, space));
     }
     let member = Arc::new(Member { node, spaces, members: Mutex::new(Vec::new()) });
-    if cluster.members.contains(&ours) {
+    if view.quorate && cluster.members.contains(&ours) {
         member
             .set_members(&cluster.members, cluster.change)
             .await
@@ -125,9 +166,15 @@ pub(crate) async fn run(args: NodeArgs) -> Outcome {
     }
     term::print_line(&format!("node {ours} on {address}, asked at {}", args.socket.socket.display()));
 
+    let changes = async {
+        match &args.cluster {
+            Some(path) => follow(&member, path, view.cluster).await,
+            None => follow_corosync(&member, view).await,
+        }
+    };
     let exit = tokio::select! {
         exit = stop => exit,
-        () = follow(&member, &args.cluster, cluster) => Exit::Failed,
+        () = changes => Exit::Failed,
         () = control::serve(&member, control) => Exit::Failed,
     };
     // Users lose their locks with this process; the others hear of it in order.
@@ -192,6 +239,53 @@ async fn follow(member: &Member, path: &std::path::Path, mut known: Cluster) {
             eprintln!("outlast: {}: {error}", path.display());
         }
         known = read;
+    }
+}
+
+/// Applies what corosync says whenever it says something else, until it says nothing.
+async fn follow_corosync(member: &Member, mut known: View) {
+    let mut failures = 0;
+    if !known.quorate {
+        eprintln!("outlast: corosync has no quorum: locking waits for it");
+    }
+    loop {
+        tokio::time::sleep(COROSYNC_CHECK).await;
+        let told = match corosync::ask().await {
+            Ok(told) => told,
+            Err(error) => {
+                failures += 1;
+                eprintln!("outlast: {error}");
+                if failures == COROSYNC_FAILURES_MAX {
+                    eprintln!("outlast: without corosync nobody knows who the members are: this one ends");
+                    return;
+                }
+                continue;
+            }
+        };
+        failures = 0;
+        if told == known {
+            continue;
+        }
+        if told.ours != known.ours {
+            eprintln!("outlast: corosync calls this node {} now: this member ends", told.ours);
+            return;
+        }
+        if !told.quorate {
+            if known.quorate {
+                eprintln!("outlast: corosync has lost its quorum: locking stands still");
+                member.suspend();
+            }
+            // Who is gone is judged when there is a quorum again, against whom we shared locks with.
+            known.quorate = false;
+            continue;
+        }
+        // After a time without a quorum the members are told even if they are the same.
+        let before =
+            if known.quorate { known.cluster } else { Cluster { members: Vec::new(), ..known.cluster } };
+        if let Err(error) = apply(member, &before, &told.cluster).await {
+            eprintln!("outlast: corosync: {error}");
+        }
+        known = told;
     }
 }
 

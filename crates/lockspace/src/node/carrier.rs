@@ -88,7 +88,7 @@ impl Host<Connection> for Carrier {
 
     fn finished(&mut self, connection: &mut Connection) -> Option<ConnectionError> {
         let peer = connection.peer();
-        let locked = self.shared.lock();
+        let locked = self.shared.look();
         let over = locked.closing
             && connection.is_flushed()
             && locked.peers.get(&peer).is_none_or(|entry| entry.session.state() == State::Closed);

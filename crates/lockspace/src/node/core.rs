@@ -120,6 +120,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) port: u16,
     pub(crate) address: IpAddr,
+    /// Whose locks these are, for the master to know. Asked for once: it is a system call.
+    pub(crate) process: u32,
     /// A deadline or a wish to dial may have changed.
     pub(crate) keeper: Notify,
 }
@@ -162,13 +164,25 @@ impl Drop for Locked<'_> {
 
 impl Shared {
     pub(crate) fn new(core: Core, clock: Clock, address: IpAddr, port: u16) -> Self {
-        Self { core: Mutex::new(core), clock, port, address, keeper: Notify::new() }
+        Self {
+            core: Mutex::new(core),
+            clock,
+            port,
+            address,
+            process: std::process::id(),
+            keeper: Notify::new(),
+        }
     }
 
     pub(crate) fn lock(&self) -> Locked<'_> {
+        Locked { guard: Some(self.look()), shared: self, now: self.clock.now(), wakes: Vec::new() }
+    }
+
+    /// The core under its lock, for whoever changes nothing that has deadlines or wakes anybody: a future that looks whether
+    /// it is done looks several times for each lock, and the time is not asked for nor the keeper called.
+    pub(crate) fn look(&self) -> MutexGuard<'_, Core> {
         // A panic elsewhere is a bug of ours; whoever is left may still give up his locks.
-        let guard = self.core.lock().unwrap_or_else(PoisonError::into_inner);
-        Locked { guard: Some(guard), shared: self, now: self.clock.now(), wakes: Vec::new() }
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All is said: the connections end in order.
@@ -189,9 +203,8 @@ impl Locked<'_> {
         let mut faults = Vec::new();
         let core = &mut **self;
         core.deliver(now, &mut faults);
-        let ids: Vec<LockspaceId> = core.spaces.keys().copied().collect();
-        for id in ids {
-            core.drain(id, now, &mut wakes);
+        for space in core.spaces.values_mut() {
+            drain(space, &mut core.peers, now, &mut wakes);
         }
         for peer in core.peers.values_mut() {
             note_events(peer);
@@ -236,27 +249,6 @@ impl Core {
         }
     }
 
-    /// Takes from a lockspace what it has to say.
-    pub(crate) fn drain(&mut self, id: LockspaceId, now: Instant, wakes: &mut Vec<Waker>) {
-        let Some(space) = self.spaces.get_mut(&id) else { return };
-        loop {
-            while let Some(event) = space.machine.poll_event() {
-                handle_event(space, &mut self.peers, event, now, wakes);
-            }
-            let Some(transmit) = space.machine.poll_transmit() else { break };
-            log_message("to be sent", transmit.to, &transmit.inner);
-            let Some(peer) = self.peers.get_mut(&transmit.to) else {
-                tracing::error!(peer = transmit.to.0, "a message for a node without an address");
-                continue;
-            };
-            if !transmit.numbered {
-                peer.session.send_unnumbered(transmit.inner);
-            } else if let Err(error) = peer.session.send(&transmit.inner) {
-                tracing::error!(peer = transmit.to.0, %error, "a message was not sent");
-            }
-        }
-    }
-
     /// When something is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let machines = self.spaces.values().filter_map(|space| space.machine.poll_timeout());
@@ -281,6 +273,26 @@ fn log_message(what: &str, peer: NodeId, inner: &Inner) {
         }
         Inner::Message(message) => tracing::trace!(peer = peer.0, ?message, "{what}"),
         Inner::Fin => {}
+    }
+}
+
+/// Takes from a lockspace what it has to say.
+fn drain(space: &mut Space, peers: &mut BTreeMap<NodeId, Peer>, now: Instant, wakes: &mut Vec<Waker>) {
+    loop {
+        while let Some(event) = space.machine.poll_event() {
+            handle_event(space, peers, event, now, wakes);
+        }
+        let Some(transmit) = space.machine.poll_transmit() else { break };
+        log_message("to be sent", transmit.to, &transmit.inner);
+        let Some(peer) = peers.get_mut(&transmit.to) else {
+            tracing::error!(peer = transmit.to.0, "a message for a node without an address");
+            continue;
+        };
+        if !transmit.numbered {
+            peer.session.send_unnumbered(transmit.inner);
+        } else if let Err(error) = peer.session.send(&transmit.inner) {
+            tracing::error!(peer = transmit.to.0, %error, "a message was not sent");
+        }
     }
 }
 

@@ -90,7 +90,7 @@ impl Lockspace {
             name,
             mode: options.mode,
             flags,
-            process: std::process::id(),
+            process: self.shared.process,
             value: None,
             wants_blocking: true,
         };
@@ -186,7 +186,7 @@ impl Guard {
     /// [`LockError::Left`].
     pub async fn blocking(&self) -> Result<Mode, LockError> {
         poll_fn(|cx| {
-            let mut locked = self.space.shared.lock();
+            let mut locked = self.space.shared.look();
             let cell =
                 locked.spaces.get_mut(&self.space.id).and_then(|space| space.locks.get_mut(&self.lock));
             let Some(cell) = cell else { return Poll::Ready(Err(LockError::Left)) };
@@ -263,7 +263,7 @@ impl Guard {
     /// Waits for the end of an operation whose future was dropped.
     async fn settled(&mut self) -> Result<(), LockError> {
         poll_fn(|cx| {
-            let mut locked = self.space.shared.lock();
+            let mut locked = self.space.shared.look();
             let cell =
                 locked.spaces.get_mut(&self.space.id).and_then(|space| space.locks.get_mut(&self.lock));
             let Some(cell) = cell else { return Poll::Ready(Err(LockError::Left)) };
@@ -289,7 +289,7 @@ impl Guard {
 
     async fn outcome(&self) -> Result<Outcome, LockError> {
         poll_fn(|cx| {
-            let mut locked = self.space.shared.lock();
+            let mut locked = self.space.shared.look();
             let Some(space) = locked.spaces.get_mut(&self.space.id) else {
                 return Poll::Ready(Err(LockError::Left));
             };

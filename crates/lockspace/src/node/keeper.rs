@@ -100,7 +100,7 @@ impl Node {
 
     /// This node's number.
     pub fn id(&self) -> NodeId {
-        self.shared.lock().node
+        self.shared.look().node
     }
 
     /// Adds a node that may become a member, or gives one that is not connected another address.
@@ -157,12 +157,12 @@ impl Node {
 
     /// The lockspaces that this node is in.
     pub fn lockspaces(&self) -> Vec<(LockspaceId, String)> {
-        self.shared.lock().spaces.iter().map(|(id, space)| (*id, space.name.clone())).collect()
+        self.shared.look().spaces.iter().map(|(id, space)| (*id, space.name.clone())).collect()
     }
 
     /// What is known of the other nodes.
     pub fn peers(&self) -> Vec<PeerStatus> {
-        let locked = self.shared.lock();
+        let locked = self.shared.look();
         let status = |(node, peer): (&NodeId, &Peer)| PeerStatus {
             node: *node,
             address: peer.address,
@@ -203,7 +203,7 @@ impl Node {
     }
 
     fn is_over(&self) -> bool {
-        self.shared.lock().peers.values().all(|peer| peer.session.state() == State::Closed)
+        self.shared.look().peers.values().all(|peer| peer.session.state() == State::Closed)
     }
 }
 
@@ -212,7 +212,7 @@ async fn listen(shared: Arc<Shared>, listener: Listener) {
         let (socket, from) = listener.accept().await;
         let ip = from.ip().map(|at| at.ip());
         let known = {
-            let locked = shared.lock();
+            let locked = shared.look();
             locked.peers.iter().find(|(_, peer)| Some(peer.address) == ip).map(|(node, _)| *node)
         };
         match known {

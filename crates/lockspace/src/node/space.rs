@@ -194,7 +194,7 @@ impl Lockspace {
 
     /// Whether locks are served now.
     pub fn is_running(&self) -> bool {
-        self.shared.lock().spaces.get(&self.id).is_some_and(|space| space.running)
+        self.shared.look().spaces.get(&self.id).is_some_and(|space| space.running)
     }
 
     /// What happens from now on.
