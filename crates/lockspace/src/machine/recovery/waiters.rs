@@ -8,6 +8,9 @@ use crate::machine::errno::{EAGAIN, ECANCEL, EINPROGRESS, ENOENT, EUNLOCK};
 use crate::machine::table::Wait;
 use crate::machine::{Machine, Outcome};
 
+/// The most answers that one lock waits for: to an operation, and to an unlock and a cancel that overlap it.
+const ANSWERS_MAX: usize = 3;
+
 impl Machine {
     /// The answers of those who left will not come. What they would have been is clear for unlocks and cancels;
     /// requests and conversions are marked to be asked again, and all questions to the directory, for it is new.
@@ -15,57 +18,68 @@ impl Machine {
         self.forget_moot_cancels();
         let waiters: Vec<LockId> = self.table.waiters().collect();
         for id in waiters {
-            let Some(lock) = self.table.lock_mut(id) else { continue };
-            let Some(wait) = lock.wait else { continue };
-            if wait.kind == Some(MessageKind::Lookup) {
-                lock.resend = true;
-                continue;
-            }
-            // One that is marked was so in a recovery that did not come to its end.
-            if lock.resend || !self.members.is_gone(wait.node) {
-                continue;
-            }
-            // Where the operation itself is answered, and not what overlapped it.
-            let overlapping = if wait.kind.is_some() {
-                wait.kind
-            } else if lock.overlap_unlock {
-                Some(MessageKind::Unlock)
-            } else if lock.overlap_cancel {
-                Some(MessageKind::Cancel)
-            } else {
-                None
-            };
-            let was_refused = wait.kind.is_none() && lock.granted.is_none();
-            match overlapping {
-                Some(MessageKind::Convert) if is_sideways(lock.granted, lock.requested) => {
-                    self.doubt_conversion(id, now);
+            // An operation, and an unlock and a cancel that overlap it.
+            for _ in 0..ANSWERS_MAX {
+                if !self.prepare_waiter(id, now) {
+                    break;
                 }
-                Some(MessageKind::Request | MessageKind::Convert) => lock.resend = true,
-                Some(MessageKind::Unlock) => {
-                    let result = if was_refused { -ENOENT } else { -EUNLOCK };
-                    self.reply_locally(id, MessageKind::UnlockReply, result, now);
-                }
-                Some(MessageKind::Cancel) => {
-                    // Linux takes back what was granted meanwhile, and tells its user so.
-                    let too_late = was_refused || lock.queue == Some(Queue::Granted);
-                    let result = if too_late { 0 } else { -ECANCEL };
-                    self.reply_locally(id, MessageKind::CancelReply, result, now);
-                }
-                None
-                | Some(
-                    MessageKind::RequestReply
-                    | MessageKind::ConvertReply
-                    | MessageKind::UnlockReply
-                    | MessageKind::CancelReply
-                    | MessageKind::Grant
-                    | MessageKind::Blocking
-                    | MessageKind::Lookup
-                    | MessageKind::Remove
-                    | MessageKind::LookupReply
-                    | MessageKind::Purge,
-                ) => {}
             }
         }
+    }
+
+    /// Answers for who left what a lock waits for next. `false`: it waits for nothing of his any more.
+    fn prepare_waiter(&mut self, id: LockId, now: Instant) -> bool {
+        let Some(lock) = self.table.lock_mut(id) else { return false };
+        let Some(wait) = lock.wait else { return false };
+        if wait.kind == Some(MessageKind::Lookup) {
+            lock.resend = true;
+            return false;
+        }
+        // One that is marked was so in a recovery that did not come to its end.
+        if lock.resend || !self.members.is_gone(wait.node) {
+            return false;
+        }
+        // Where the operation itself is answered, and not what overlapped it.
+        let overlapping = if wait.kind.is_some() {
+            wait.kind
+        } else if lock.overlap_unlock {
+            Some(MessageKind::Unlock)
+        } else if lock.overlap_cancel {
+            Some(MessageKind::Cancel)
+        } else {
+            None
+        };
+        let was_refused = wait.kind.is_none() && lock.granted.is_none();
+        match overlapping {
+            Some(MessageKind::Convert) if is_sideways(lock.granted, lock.requested) => {
+                self.doubt_conversion(id, now);
+            }
+            Some(MessageKind::Request | MessageKind::Convert) => lock.resend = true,
+            Some(MessageKind::Unlock) => {
+                let result = if was_refused { -ENOENT } else { -EUNLOCK };
+                self.reply_locally(id, MessageKind::UnlockReply, result, now);
+            }
+            Some(MessageKind::Cancel) => {
+                // Linux takes back what was granted meanwhile, and tells its user so.
+                let too_late = was_refused || lock.queue == Some(Queue::Granted);
+                let result = if too_late { 0 } else { -ECANCEL };
+                self.reply_locally(id, MessageKind::CancelReply, result, now);
+            }
+            None
+            | Some(
+                MessageKind::RequestReply
+                | MessageKind::ConvertReply
+                | MessageKind::UnlockReply
+                | MessageKind::CancelReply
+                | MessageKind::Grant
+                | MessageKind::Blocking
+                | MessageKind::Lookup
+                | MessageKind::Remove
+                | MessageKind::LookupReply
+                | MessageKind::Purge,
+            ) => return false,
+        }
+        true
     }
 
     /// A conversion between protected read and concurrent write was asked of who left: nobody knows whether it was
