@@ -58,14 +58,17 @@ impl Machine {
         let name = message.name().map_err(|_| malformed(from, message, "a name that is none"))?;
         let us = self.config.node;
         let found = self.table.find(name_hash(name.as_bytes()), &name);
-        let removable = found.and_then(|key| self.table.resource(key)).is_some_and(|resource| {
-            resource.directory == us && !resource.active && resource.master == Some(from)
-        });
-        match found {
-            Some(key) if removable => {
+        let named = found.and_then(|key| self.table.resource_mut(key).map(|resource| (key, resource)));
+        match named {
+            Some((_, resource)) if resource.directory != us || resource.master != Some(from) => {
+                self.statistics.ignored += 1;
+            }
+            // It is told again by the request that is under way, and if none gets there, never says that it is none.
+            Some((_, resource)) if resource.active => resource.master_told = false,
+            Some((key, _)) => {
                 self.table.remove_resource(key);
             }
-            Some(_) | None => self.statistics.ignored += 1,
+            None => self.statistics.ignored += 1,
         }
         Ok(())
     }
