@@ -215,25 +215,58 @@ fn a_member_that_was_killed_keeps_its_locks_until_the_file_says_that_it_is_gone(
 }
 
 #[test]
-fn a_member_that_is_stopped_says_goodbye() {
+fn a_member_that_is_taken_out_of_the_file_leaves_by_itself_and_says_goodbye() {
     let mut cluster = Cluster::start();
     assert!(cluster.run(2, &lock(&["job"], "true")).status.success());
-    cluster.write("members 1 2\n");
-    for node in 1..=2 {
-        cluster.wait_for(node, "two are left", |status| {
-            status["lockspaces"][0]["generation"].as_u64() >= Some(2)
-        });
+    let flag = cluster.home.file("held");
+    let script = format!("touch {}; sleep 1000", flag.display());
+    let mut holder = cluster.command(3, &lock(&["job"], &script)).spawn().expect("a command");
+    let end = Instant::now() + PATIENCE;
+    while !flag.exists() {
+        assert!(Instant::now() < end, "the command runs");
+        std::thread::sleep(Duration::from_millis(20));
     }
-    let mut stopped = cluster.signal(3, rustix::process::Signal::TERM);
-    assert_eq!(stopped.wait().expect("an end").code(), Some(0));
-    let status = cluster.wait_for(1, "the session is over", |status| {
-        status["peers"]
-            .as_array()
-            .is_some_and(|peers| peers.iter().any(|p| p["node"] == 3 && p["state"] == "Closed"))
-    });
-    let third = status["peers"].as_array().and_then(|peers| peers.iter().find(|p| p["node"] == 3).cloned());
-    assert_eq!(third.expect("node 3")["lost"], 0);
+    cluster.write("members 1 2\n");
+    assert_eq!(holder.wait().expect("an end").code(), Some(5), "its command is told");
+    let mut left = cluster.nodes[2].take().expect("it ran");
+    assert_eq!(left.wait().expect("an end").code(), Some(0));
+    assert!(!cluster.socket(3).exists());
+    for node in 1..=2 {
+        let status = cluster.wait_for(node, "the session is over", |status| {
+            let third = status["peers"].as_array().and_then(|peers| peers.iter().find(|p| p["node"] == 3));
+            status["lockspaces"][0]["generation"].as_u64() >= Some(2)
+                && third.is_some_and(|peer| peer["state"] == "Closed")
+        });
+        let third =
+            status["peers"].as_array().and_then(|peers| peers.iter().find(|p| p["node"] == 3).cloned());
+        assert_eq!(third.expect("node 3")["lost"], 0);
+    }
     assert!(cluster.run(1, &lock(&["job"], "true")).status.success());
+}
+
+#[test]
+fn a_file_in_the_place_of_the_socket_stays() {
+    let home = Home::new();
+    home.write("cluster", format!("node 1 {}\n", address(9)).as_bytes());
+    let precious = home.write("precious", b"mine");
+    let out = home
+        .outlast(&[
+            "dlm",
+            "node",
+            "--id",
+            "1",
+            "--cluster",
+            "cluster",
+            "--lockspace",
+            "a",
+            "--socket",
+            "precious",
+        ])
+        .args(["--port", &free_port().to_string()])
+        .output()
+        .expect("the command");
+    assert_eq!(out.status.code(), Some(1));
+    assert_eq!(std::fs::read(precious).expect("a file"), b"mine");
 }
 
 #[test]

@@ -113,7 +113,9 @@ impl StreamChannel for Connection {
             self.written = 0;
         }
         session.pull(self.channel, &mut self.output, WRITE_BYTES, now);
-        self.deadline = session.poll_timeout();
+        // What is due cannot be pulled before there is room for it.
+        let is_full = self.output.len() >= WRITE_BYTES;
+        self.deadline = if is_full { session.poll_deadline() } else { session.poll_timeout() };
         Ok(())
     }
 

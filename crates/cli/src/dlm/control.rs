@@ -7,7 +7,7 @@ use outlast_dlm::wire::{Mode, NodeId, Queue};
 use outlast_lockspace::machine::ResourceView;
 use outlast_lockspace::node::{Guard, LockError, LockOptions, Lockspace};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 /// Who asks a member is who runs it.
 const SOCKET_MODE: u32 = 0o600;
+/// Who does not want to wait has an answer after this time, whatever the master and the membership are at.
+const NO_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long who connects may take to say what he wants.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
 
@@ -23,9 +25,7 @@ const REQUEST_MAX: Duration = Duration::from_secs(10);
 pub(super) async fn listen(path: &Path) -> Outcome<UnixListener> {
     let what = format!("cannot listen at {}", path.display());
     let listener = match UnixListener::bind(path) {
-        Err(error)
-            if error.kind() == std::io::ErrorKind::AddrInUse && UnixStream::connect(path).await.is_err() =>
-        {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && is_abandoned(path).await => {
             fs::remove_file(path).context(&what)?;
             UnixListener::bind(path)
         }
@@ -34,6 +34,13 @@ pub(super) async fn listen(path: &Path) -> Outcome<UnixListener> {
     let listener = listener.context(&what)?;
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).context(&what)?;
     Ok(listener)
+}
+
+/// A socket that nobody listens at. What is no socket is somebody's file.
+async fn is_abandoned(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+    is_socket && UnixStream::connect(path).await.is_err_and(refused)
 }
 
 /// Answers for ever.
@@ -146,7 +153,8 @@ async fn lock(
     let mode = Mode::from_name(mode).ok_or_else(|| failed(format!("`{mode}` is no lock mode")))?;
     let options = match wait_ms {
         None => LockOptions::new(mode),
-        Some(0) => LockOptions::new(mode).no_wait(),
+        // Not even for the members to agree.
+        Some(0) => LockOptions::new(mode).no_wait().within(NO_WAIT_MAX),
         Some(time) => LockOptions::new(mode).within(Duration::from_millis(time)),
     };
     match space.lock(name, options).await {

@@ -64,9 +64,10 @@ fn default_socket() -> PathBuf {
     let folder = if rustix::process::geteuid().is_root() {
         Some(PathBuf::from("/run"))
     } else {
-        std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+        // A folder that others can write to is no place for it: they could be there first.
+        std::env::var_os("XDG_RUNTIME_DIR").or_else(|| std::env::var_os("HOME")).map(PathBuf::from)
     };
-    folder.unwrap_or_else(std::env::temp_dir).join("outlast-dlm.sock")
+    folder.unwrap_or_default().join("outlast-dlm.sock")
 }
 
 pub(crate) async fn run(args: DlmArgs) -> Outcome {

@@ -174,18 +174,17 @@ pub(crate) async fn run(args: NodeArgs) -> Outcome {
     };
     let exit = tokio::select! {
         exit = stop => exit,
-        () = changes => Exit::Failed,
+        exit = changes => exit,
         () = control::serve(&member, control) => Exit::Failed,
     };
     // Users lose their locks with this process; the others hear of it in order.
-    let member = Arc::into_inner(member);
-    let in_order = match member {
-        Some(member) => member.node.shut_down().await,
-        None => false,
-    };
-    if !in_order {
-        tracing::warn!("not all other nodes said goodbye");
+    if !member.node.shut_down().await {
+        eprintln!(
+            "outlast: not all other nodes said goodbye: they do when they are told that this one is out"
+        );
     }
+    // The socket goes with who is asked there.
+    let _ = std::fs::remove_file(&args.socket.socket);
     match exit {
         Exit::Interrupted | Exit::Terminated => Ok(Exit::Done),
         Exit::Done
@@ -218,7 +217,7 @@ fn watch(name: &str, space: &Lockspace) {
 }
 
 /// Applies the cluster file whenever it changes.
-async fn follow(member: &Member, path: &std::path::Path, mut known: Cluster) {
+async fn follow(member: &Member, path: &std::path::Path, mut known: Cluster) -> Exit {
     let mut complained = String::new();
     loop {
         tokio::time::sleep(FILE_CHECK).await;
@@ -238,12 +237,18 @@ async fn follow(member: &Member, path: &std::path::Path, mut known: Cluster) {
         if let Err(error) = apply(member, &known, &read).await {
             eprintln!("outlast: {}: {error}", path.display());
         }
+        let ours = member.node.id();
+        if known.members.contains(&ours) && !read.members.contains(&ours) {
+            // The others give its locks away now.
+            eprintln!("outlast: {}: this node is no member any more: it leaves", path.display());
+            return Exit::Done;
+        }
         known = read;
     }
 }
 
 /// Applies what corosync says whenever it says something else, until it says nothing.
-async fn follow_corosync(member: &Member, mut known: View) {
+async fn follow_corosync(member: &Member, mut known: View) -> Exit {
     let mut failures = 0;
     if !known.quorate {
         eprintln!("outlast: corosync has no quorum: locking waits for it");
@@ -257,7 +262,7 @@ async fn follow_corosync(member: &Member, mut known: View) {
                 eprintln!("outlast: {error}");
                 if failures == COROSYNC_FAILURES_MAX {
                     eprintln!("outlast: without corosync nobody knows who the members are: this one ends");
-                    return;
+                    return Exit::Failed;
                 }
                 continue;
             }
@@ -268,7 +273,7 @@ async fn follow_corosync(member: &Member, mut known: View) {
         }
         if told.ours != known.ours {
             eprintln!("outlast: corosync calls this node {} now: this member ends", told.ours);
-            return;
+            return Exit::Failed;
         }
         if !told.quorate {
             if known.quorate {

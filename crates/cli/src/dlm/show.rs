@@ -127,7 +127,7 @@ fn table(status: &Status) -> String {
     for space in &status.lockspaces {
         let state = if space.running { "running" } else { "waits for its members" };
         lines.push(format!(
-            "lockspace {} ({:08x})  {state}  change {}",
+            "lockspace {} ({:08x})  {state}  generation {}",
             space.name, space.id, space.generation
         ));
     }

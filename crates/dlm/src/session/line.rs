@@ -63,6 +63,12 @@ impl Line {
         self.backoff.progressed();
     }
 
+    /// The others no longer carry the session.
+    pub(super) fn keep_only(&mut self, channel: ChannelId) {
+        self.channels.retain(|other| *other == channel);
+        self.sender = self.channels.last().copied();
+    }
+
     /// None of them carries the session any more.
     pub(super) fn clear(&mut self) {
         self.channels.clear();

@@ -246,7 +246,7 @@ impl Session {
         self.learn_version(frame.version);
         self.statistics.frames_received += 1;
         match frame.body {
-            Body::Bare(inner) => self.handle_bare(inner),
+            Body::Bare(inner) => self.handle_bare(channel, inner),
             Body::Numbered { number, inner, options: _ } => self.handle_numbered(number, inner, len, now),
             Body::Ack { expected } => self.handle_ack(expected, now),
         }
@@ -279,7 +279,7 @@ impl Session {
         self.inbox.set_delivery(delivery);
     }
 
-    fn handle_bare(&mut self, inner: Inner) -> Result<(), ConnectionError> {
+    fn handle_bare(&mut self, channel: ChannelId, inner: Inner) -> Result<(), ConnectionError> {
         let (allowed, what) = match (&inner, self.agreed()) {
             (Inner::Message(_) | Inner::Rcom(_), Some(Version::V3_1)) => (true, ""),
             (Inner::Message(_), Some(Version::V3_2) | None) => (false, "a message"),
@@ -302,16 +302,16 @@ impl Session {
             && let RcomBody::Status { incarnation, .. } = rcom.body
             && incarnation != 0
         {
-            self.meet(incarnation);
+            self.meet(channel, incarnation);
         }
         self.received.push_back(inner);
         Ok(())
     }
 
     /// The peer says which of its lives it is at.
-    fn meet(&mut self, incarnation: u64) {
+    fn meet(&mut self, channel: ChannelId, incarnation: u64) {
         if self.incarnation.is_some_and(|known| known != incarnation) {
-            self.restarted();
+            self.restarted(channel);
         }
         self.incarnation = Some(incarnation);
     }
@@ -393,7 +393,7 @@ impl Session {
 
     /// Appends to `out` what is to be written next over `channel`, until `out` has `bytes` or nothing is left.
     pub fn pull(&mut self, channel: ChannelId, out: &mut Vec<u8>, bytes: usize, now: Instant) {
-        if !self.line.sends(channel) {
+        if !self.line.sends(channel) || out.len() >= bytes {
             return;
         }
         while let Some(urgent) = self.urgent.pop_front() {
@@ -448,7 +448,12 @@ impl Session {
     /// When to call [`Session::handle_timeout`] and to pull again.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let ack = if self.line.is_connected() { self.inbox.poll_timeout() } else { None };
+        [ack, self.poll_deadline()].into_iter().flatten().min()
+    }
+
+    /// When to call [`Session::handle_timeout`], for who cannot pull before something is written.
+    pub fn poll_deadline(&self) -> Option<Instant> {
         let missing = self.missing_since.map(|since| since + MISSING_WAIT_MAX);
-        [ack, missing, self.deadline].into_iter().flatten().min()
+        [missing, self.deadline].into_iter().flatten().min()
     }
 }

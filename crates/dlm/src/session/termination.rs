@@ -2,6 +2,7 @@
 
 use outlast_session::{Convention, Delivery, Exclusive32, GapPolicy, Inbox, Instant, LossReason};
 
+use super::config::ChannelId;
 use super::outgoing::{Outgoing, Urgent};
 use super::state::{State, TERMINATION_WAIT_MAX};
 use super::{Session, SessionEvent};
@@ -29,6 +30,7 @@ impl Session {
                     // The end of the last time did not come about; the peer begins anew, as we do.
                     let state = self.state;
                     let lost = self.reset(LossReason::Reset);
+                    self.is_another();
                     self.note(SessionEvent::Stuck { state, lost });
                     self.enter(State::Established, None);
                 }
@@ -81,6 +83,7 @@ impl Session {
         self.users = 0;
         if self.state != State::Closed || self.version.is_some() || !self.outbox.is_empty() {
             self.end(LossReason::Reset);
+            self.is_another();
         }
         self.urgent.clear();
         self.received.clear();
@@ -140,14 +143,24 @@ impl Session {
         }
     }
 
-    /// The peer began anew: this end does too, with what it says from now on.
-    pub(super) fn restarted(&mut self) {
+    /// The peer began anew, and said so over `channel`: this end does too, with what it says from now on. What still comes
+    /// over older connections is of its last life.
+    pub(super) fn restarted(&mut self, channel: ChannelId) {
         let version = self.version;
         let lost = self.reset(LossReason::Reset);
+        self.line.keep_only(channel);
         self.note(SessionEvent::Restarted { lost });
         // It has just said a word.
         if let Some(version) = version {
             self.learn_version(version);
+        }
+    }
+
+    /// This end began anew without the other: a peer of ours shall notice, as if this node had been started again.
+    const fn is_another(&mut self) {
+        if self.config.incarnation != 0 {
+            let next = self.config.incarnation.wrapping_add(1);
+            self.config.incarnation = if next == 0 { 1 } else { next };
         }
     }
 
@@ -180,6 +193,7 @@ impl Session {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             let state = self.state;
             let lost = self.reset(LossReason::Closed);
+            self.is_another();
             self.note(SessionEvent::Stuck { state, lost });
         }
         if self.missing_since.is_some_and(|since| now.saturating_since(since) >= super::MISSING_WAIT_MAX) {

@@ -180,3 +180,33 @@ fn a_peer_of_ours_that_began_anew_is_noticed_and_both_begin_with_number_0() {
     );
     assert_eq!(pair.sessions[0].statistics().expected_number, 1);
 }
+
+#[test]
+fn who_was_fenced_and_lives_begins_anew_when_it_is_taken_back() {
+    let mut pair = Pair::established_as(1, [11, 22]);
+    pair.send(0);
+    pair.send(1);
+    pair.run();
+    pair.sessions[0].fence();
+    pair.carry(0, 0, usize::MAX);
+    pair.sessions[0].add_member();
+    pair.sessions[0].send_unnumbered(status());
+    let before = (pair.delivered[0].len(), pair.delivered[1].len());
+    for _ in 0..3 {
+        if pair.links() == 0 {
+            pair.connect(0);
+        }
+        pair.run();
+    }
+    let events = events(&mut pair.sessions[1]);
+    assert!(events.iter().any(|event| matches!(event, SessionEvent::Restarted { .. })), "{events:?}");
+    pair.send(0);
+    pair.send(1);
+    pair.run();
+    assert_eq!(
+        (pair.delivered[0].len(), pair.delivered[1].len()),
+        (before.0 + 1, before.1 + 1),
+        "{:?}",
+        pair.errors
+    );
+}

@@ -1,12 +1,12 @@
 //! All that is shared: the sessions, the lockspaces, and how one feeds the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use outlast_dlm::wire::{Inner, LockId, LockspaceId, Mode, NodeId, RcomBody, StatusFlags, Version};
-use outlast_dlm::{ChannelId, Dial, Session, SessionEvent, State, Statistics};
+use outlast_dlm::{ChannelId, Dial, SendError, Session, SessionEvent, State, Statistics};
 use outlast_net::Clock;
 use outlast_session::Instant;
 use rand::rngs::StdRng;
@@ -52,6 +52,8 @@ pub struct PeerStatus {
 pub(crate) struct Peer {
     pub(crate) session: Session,
     pub(crate) address: IpAddr,
+    /// What the session had no room for, in order. Bounded by what the lockspaces may hold.
+    pub(crate) backlog: VecDeque<Inner>,
     /// Bring the connections' loops back.
     pub(crate) wakers: BTreeMap<ChannelId, Waker>,
 }
@@ -108,6 +110,8 @@ pub(crate) struct Core {
     pub(crate) spaces: BTreeMap<LockspaceId, Space>,
     pub(crate) rng: StdRng,
     pub(crate) next_channel: u64,
+    /// Users that wait until all peers keep up.
+    pub(crate) crowd: Vec<Waker>,
     /// The node is being shut down.
     pub(crate) closing: bool,
     /// When the keeper comes by itself; `None`: when it is called.
@@ -208,6 +212,7 @@ impl Locked<'_> {
         }
         for peer in core.peers.values_mut() {
             note_events(peer);
+            peer.send_backlog();
             if peer.session.has_work(now)
                 && let Some(sender) = peer.session.sender()
                 && let Some(waker) = peer.wakers.remove(&sender)
@@ -215,12 +220,32 @@ impl Locked<'_> {
                 wakes.push(waker);
             }
         }
+        if !core.crowd.is_empty() && core.peers_keep_up() {
+            wakes.append(&mut core.crowd);
+        }
         self.wakes = wakes;
         faults
     }
 }
 
 impl Core {
+    /// Whether users may ask for more.
+    pub(crate) fn peers_keep_up(&self) -> bool {
+        self.peers.values().filter(|peer| peer.session.users() > 0).all(Peer::keeps_up)
+    }
+
+    /// Everything that this node is in is left: whoever waits for something there hears of it.
+    pub(crate) fn leave_all(&mut self, wakes: &mut Vec<Waker>) {
+        for (_, mut space) in std::mem::take(&mut self.spaces) {
+            wakes.append(&mut space.waiting);
+            for cell in space.locks.values_mut() {
+                wakes.extend(cell.waker.take());
+                wakes.extend(cell.blocked_waker.take());
+            }
+        }
+        wakes.append(&mut self.crowd);
+    }
+
     fn deliver(&mut self, now: Instant, faults: &mut Vec<(NodeId, MachineFault)>) {
         for (node, peer) in &mut self.peers {
             while let Some(inner) = peer.session.poll_received() {
@@ -236,9 +261,7 @@ impl Core {
                     None => match inner {
                         Inner::Rcom(rcom) if matches!(rcom.body, RcomBody::Status { .. }) => {
                             let reply = Inner::Rcom(not_ready_reply(&rcom));
-                            if let Err(error) = peer.session.send(&reply) {
-                                tracing::debug!(peer = node.0, %error, "an answer was not sent");
-                            }
+                            peer.send(reply);
                         }
                         Inner::Rcom(_) | Inner::Message(_) | Inner::Fin => {
                             tracing::debug!(peer = node.0, lockspace = %id, "for a lockspace that is not here");
@@ -288,11 +311,40 @@ fn drain(space: &mut Space, peers: &mut BTreeMap<NodeId, Peer>, now: Instant, wa
             tracing::error!(peer = transmit.to.0, "a message for a node without an address");
             continue;
         };
-        if !transmit.numbered {
+        if transmit.numbered {
+            peer.send(transmit.inner);
+        } else {
             peer.session.send_unnumbered(transmit.inner);
-        } else if let Err(error) = peer.session.send(&transmit.inner) {
-            tracing::error!(peer = transmit.to.0, %error, "a message was not sent");
         }
+    }
+}
+
+impl Peer {
+    pub(crate) const fn new(session: Session, address: IpAddr) -> Self {
+        Self { session, address, backlog: VecDeque::new(), wakers: BTreeMap::new() }
+    }
+
+    /// Sends a message behind those that wait for room.
+    fn send(&mut self, inner: Inner) {
+        self.backlog.push_back(inner);
+        self.send_backlog();
+    }
+
+    fn send_backlog(&mut self) {
+        while let Some(inner) = self.backlog.front() {
+            match self.session.send(inner) {
+                Ok(()) => {}
+                Err(SendError::Full { .. }) => return,
+                // It is not a member any more, or this node is leaving: nobody waits for this.
+                Err(error) => tracing::debug!(%error, "a message was not sent"),
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    /// Whether users may ask for more that this peer has to hear of.
+    fn keeps_up(&self) -> bool {
+        self.backlog.is_empty() && self.session.has_room()
     }
 }
 

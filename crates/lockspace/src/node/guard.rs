@@ -94,6 +94,12 @@ impl Lockspace {
             value: None,
             wants_blocking: true,
         };
+        match options.deadline {
+            None => self.room().await,
+            Some(within) => {
+                tokio::time::timeout(within, self.room()).await.map_err(|_| LockError::Deadline)?;
+            }
+        }
         let asked = self.with(|space, now| {
             let lock = space.machine.lock(request, now)?;
             space.locks.insert(lock, Cell { busy: true, ..Cell::default() });
@@ -112,6 +118,19 @@ impl Lockspace {
         };
         guard.finish(options.deadline).await?;
         Ok(guard)
+    }
+
+    /// Waits until all members keep up with what they are sent.
+    async fn room(&self) {
+        poll_fn(|cx| {
+            let mut locked = self.shared.look();
+            if locked.peers_keep_up() {
+                return Poll::Ready(());
+            }
+            locked.crowd.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Takes a lock if it can be granted at once. `None`: it cannot.

@@ -37,6 +37,17 @@ impl fmt::Debug for Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        // Its connections are tasks of their own.
+        let mut locked = self.shared.lock();
+        let mut wakes = Vec::new();
+        locked.leave_all(&mut wakes);
+        locked.closing = true;
+        for peer in locked.peers.values_mut() {
+            peer.session.fence();
+            wakes.extend(std::mem::take(&mut peer.wakers).into_values());
+        }
+        locked.wakes.append(&mut wakes);
+        drop(locked);
         for task in &self.tasks {
             task.abort();
         }
@@ -46,7 +57,7 @@ impl Drop for Node {
 fn peer(config: &NodeConfig, incarnation: u64, node: NodeId, address: IpAddr) -> Peer {
     let session =
         SessionConfig { announce: config.announce, incarnation, ..SessionConfig::new(config.node, node) };
-    Peer { session: Session::new(session), address, wakers: BTreeMap::new() }
+    Peer::new(Session::new(session), address)
 }
 
 fn check(config: &NodeConfig) -> Result<(), NodeError> {
@@ -87,6 +98,7 @@ impl Node {
             spaces: BTreeMap::new(),
             rng,
             next_channel: 0,
+            crowd: Vec::new(),
             closing: false,
             keeper_at: None,
         };
@@ -175,12 +187,14 @@ impl Node {
 
     /// Leaves everything in order: what was said is acknowledged, and both ends know that it is over. Takes at most
     /// [`TERMINATION_WAIT_MAX`] and a second; returns whether all sessions ended in order.
-    pub async fn shut_down(self) -> bool {
+    pub async fn shut_down(&self) -> bool {
         {
             let mut locked = self.shared.lock();
             let now = locked.now;
+            let mut wakes = Vec::new();
+            locked.leave_all(&mut wakes);
+            locked.wakes.append(&mut wakes);
             let core = &mut *locked;
-            core.spaces.clear();
             for peer in core.peers.values_mut() {
                 while peer.session.users() > 0 {
                     peer.session.remove_member(now);

@@ -84,7 +84,7 @@ impl Ours {
     pub(crate) fn shut_down(&mut self) -> bool {
         let node = self.node.take().expect("once");
         // Its tasks are on the runtime's thread.
-        self.handle.block_on(self.handle.spawn(node.shut_down())).expect("no panic")
+        self.handle.block_on(self.handle.spawn(async move { node.shut_down().await })).expect("no panic")
     }
 
     /// It ends without a word. Its machine stays, and says that nobody listens there: a kernel that is dialling a machine
