@@ -124,6 +124,12 @@ impl Machine {
         if lock.ending && lock.wait.is_none() {
             return Err("it is over and still there".into());
         }
+        if let Some(wait) = lock.wait
+            && self.is_running()
+            && !self.members.contains(wait.node)
+        {
+            return Err(format!("it waits for an answer of {}, who is no member", wait.node));
+        }
         Ok(())
     }
 }

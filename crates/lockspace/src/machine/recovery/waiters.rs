@@ -25,47 +25,60 @@ impl Machine {
             if lock.resend || !self.members.is_gone(wait.node) {
                 continue;
             }
-            // Where the operation itself is answered, and not what overlapped it.
-            let overlapping = if wait.kind.is_some() {
-                wait.kind
-            } else if lock.overlap_unlock {
-                Some(MessageKind::Unlock)
-            } else if lock.overlap_cancel {
-                Some(MessageKind::Cancel)
-            } else {
-                None
-            };
-            let was_refused = wait.kind.is_none() && lock.granted.is_none();
-            match overlapping {
-                Some(MessageKind::Convert) if is_sideways(lock.granted, lock.requested) => {
-                    self.doubt_conversion(id, now);
-                }
-                Some(MessageKind::Request | MessageKind::Convert) => lock.resend = true,
-                Some(MessageKind::Unlock) => {
-                    let result = if was_refused { -ENOENT } else { -EUNLOCK };
-                    self.reply_locally(id, MessageKind::UnlockReply, result, now);
-                }
-                Some(MessageKind::Cancel) => {
-                    // Linux takes back what was granted meanwhile, and tells its user so.
-                    let too_late = was_refused || lock.queue == Some(Queue::Granted);
-                    let result = if too_late { 0 } else { -ECANCEL };
-                    self.reply_locally(id, MessageKind::CancelReply, result, now);
-                }
-                None
-                | Some(
-                    MessageKind::RequestReply
-                    | MessageKind::ConvertReply
-                    | MessageKind::UnlockReply
-                    | MessageKind::CancelReply
-                    | MessageKind::Grant
-                    | MessageKind::Blocking
-                    | MessageKind::Lookup
-                    | MessageKind::Remove
-                    | MessageKind::LookupReply
-                    | MessageKind::Purge,
-                ) => {}
-            }
+            // What overlapped it was asked later and is answered later, by the same node.
+            while self.answer_for_who_left(id, now) {}
         }
+    }
+
+    /// Does to an operation what the answer of who left would have done, or marks that it is to be asked again. Returns
+    /// whether another answer of that node is awaited: that to an unlock or cancel that overlapped.
+    fn answer_for_who_left(&mut self, id: LockId, now: Instant) -> bool {
+        let Some(lock) = self.table.lock_mut(id) else { return false };
+        let Some(wait) = lock.wait else { return false };
+        // Where the operation itself is answered, it is what overlapped it. Nobody cancels what he gave up already.
+        let asked = match wait.kind {
+            Some(kind) => Some(kind),
+            None if lock.overlap_cancel => Some(MessageKind::Cancel),
+            None if lock.overlap_unlock => Some(MessageKind::Unlock),
+            None => None,
+        };
+        let was_refused = wait.kind.is_none() && lock.granted.is_none();
+        match asked {
+            Some(MessageKind::Convert) if is_sideways(lock.granted, lock.requested) => {
+                self.doubt_conversion(id, now);
+                return false;
+            }
+            Some(MessageKind::Request | MessageKind::Convert) => {
+                lock.resend = true;
+                return false;
+            }
+            Some(MessageKind::Unlock) => {
+                let result = if was_refused { -ENOENT } else { -EUNLOCK };
+                self.reply_locally(id, MessageKind::UnlockReply, result, now);
+            }
+            Some(MessageKind::Cancel) => {
+                // Linux takes back what was granted meanwhile, and tells its user so.
+                let too_late = was_refused || lock.queue == Some(Queue::Granted);
+                let result = if too_late { 0 } else { -ECANCEL };
+                self.reply_locally(id, MessageKind::CancelReply, result, now);
+            }
+            None
+            | Some(
+                MessageKind::RequestReply
+                | MessageKind::ConvertReply
+                | MessageKind::UnlockReply
+                | MessageKind::CancelReply
+                | MessageKind::Grant
+                | MessageKind::Blocking
+                | MessageKind::Lookup
+                | MessageKind::Remove
+                | MessageKind::LookupReply
+                | MessageKind::Purge,
+            ) => return false,
+        }
+        // Each answer is one less; the number can be that of no lock any more.
+        let left = self.table.lock(id).and_then(|lock| lock.wait);
+        left.is_some_and(|left| left.count < wait.count)
     }
 
     /// A conversion between protected read and concurrent write was asked of who left: nobody knows whether it was
