@@ -53,19 +53,24 @@ impl Machine {
     /// The master has no locks on this name any more, and forgets it.
     ///
     /// If there are requests of ours under way to it, they crossed: the place in the directory stays, and the master takes
-    /// the name up again when they come, since they come from its directory node.
+    /// the name up again when they come, since they come from its directory node. But perhaps none will come, if what we have
+    /// under way is over before it is sent: then the master will not send word again.
     pub(super) fn receive_remove(&mut self, from: NodeId, message: &Message) -> Result<(), MachineFault> {
         let name = message.name().map_err(|_| malformed(from, message, "a name that is none"))?;
         let us = self.config.node;
         let found = self.table.find(name_hash(name.as_bytes()), &name);
-        let removable = found.and_then(|key| self.table.resource(key)).is_some_and(|resource| {
-            resource.directory == us && !resource.active && resource.master == Some(from)
-        });
-        match found {
-            Some(key) if removable => {
+        let place = found
+            .filter(|key| {
+                let resource = self.table.resource(*key);
+                resource.is_some_and(|resource| resource.directory == us && resource.master == Some(from))
+            })
+            .and_then(|key| Some((key, self.table.resource_mut(key)?)));
+        match place {
+            Some((key, resource)) if !resource.active => {
                 self.table.remove_resource(key);
             }
-            Some(_) | None => self.statistics.ignored += 1,
+            Some((_, resource)) => resource.master_told = false,
+            None => self.statistics.ignored += 1,
         }
         Ok(())
     }

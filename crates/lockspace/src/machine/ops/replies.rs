@@ -51,6 +51,7 @@ impl Machine {
             Some(MessageKind::Request | MessageKind::Lookup) if by_master => {
                 if let Some(resource) = self.table.resource_mut(key) {
                     resource.master = Some(from);
+                    resource.master_told = true;
                 }
             }
             Some(MessageKind::Request | MessageKind::Lookup) => {}
@@ -293,10 +294,6 @@ impl Machine {
             take_reply_flags(lock, Some(message));
             lock.remote = message.lock;
             take_alternate(lock);
-            let key = lock.resource;
-            if let Some(resource) = self.table.resource_mut(key) {
-                resource.master_told = true;
-            }
         }
     }
 }

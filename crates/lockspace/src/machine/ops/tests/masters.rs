@@ -308,3 +308,29 @@ fn an_answer_of_the_directory_that_was_overtaken_does_not_move_a_lock_to_another
         "the request goes where the other lock is"
     );
 }
+
+#[test]
+fn a_place_in_the_directory_does_not_outlive_its_master_when_a_request_crossed_the_removal_and_came_to_nothing()
+ {
+    let mut net = Net::new(3);
+    let name = net.name_at(2);
+    let lock = net.hold(1, name, EX);
+    net.unlock(1, lock);
+    toss(&mut net, 1);
+    let lock = net.request(2, name, EX, NONE).expect("a request that can be");
+    net.at(1).config.locks_max = 0;
+    assert_eq!(net.deliver(1, 2), MessageKind::Remove);
+    net.settle();
+    assert!(matches!(net.outcomes(2, lock)[..], [Outcome::Failed(_)]), "the master has no room");
+    assert_eq!(net.at(1).resources().count(), 0);
+    net.at(1).config.locks_max = 10;
+    let lock = net.hold(3, name, EX);
+    net.unlock(3, lock);
+    for node in 1..=3 {
+        toss(&mut net, node);
+    }
+    net.settle();
+    for node in 1..=3 {
+        assert_eq!(net.at(node).resources().collect::<Vec<_>>(), [], "node {node}");
+    }
+}
