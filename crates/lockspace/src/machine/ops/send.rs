@@ -126,6 +126,15 @@ impl Machine {
     /// Asks the master (or, with [`MessageKind::Lookup`], the directory) about an own lock, and notes that the answer is
     /// awaited. `false`: another operation is under way, and nothing was sent.
     pub(super) fn ask_about(&mut self, id: LockId, kind: MessageKind) -> bool {
+        let Some(lock) = self.table.lock_mut(id) else { return false };
+        if kind == MessageKind::Unlock
+            && lock.requested.is_some()
+            && lock.granted < Some(Mode::ProtectedWrite)
+        {
+            // It may be granted before this comes there, and has nothing to write: its user has not even read. Linux lets
+            // the master write what came with the request.
+            lock.flags = lock.flags.without(LockFlags::VALUE_BLOCK);
+        }
         let Some(lock) = self.table.lock(id) else { return false };
         let Some(resource) = self.table.resource(lock.resource) else { return false };
         let to = if kind == MessageKind::Lookup { Some(resource.directory) } else { resource.master };
@@ -171,6 +180,11 @@ impl Machine {
         let Some(lock) = self.table.lock_mut(id) else { return false };
         let Some(mut wait) = lock.wait else { return false };
         let mut answers = 1;
+        // What overlaps a request is not asked before that is answered.
+        let not_asked = matches!(wait.kind, Some(MessageKind::Request | MessageKind::Lookup));
+        if not_asked && matches!(answer, MessageKind::UnlockReply | MessageKind::CancelReply) {
+            return false;
+        }
         if answer == MessageKind::UnlockReply && lock.overlap_unlock {
             lock.overlap_unlock = false;
             // Whatever was asked before is not answered any more: answers come in the order of the questions.
