@@ -49,9 +49,11 @@ impl Machine {
         match asked {
             // Who decides is the master, whatever was believed when another request was refused meanwhile.
             Some(MessageKind::Request | MessageKind::Lookup) if by_master => {
+                // Who took in no lock may have forgotten the name in a recovery since.
+                let is_sure = message.result != -EAGAIN || !self.is_of_before();
                 if let Some(resource) = self.table.resource_mut(key) {
                     resource.master = Some(from);
-                    resource.master_told = true;
+                    resource.master_told |= is_sure;
                 }
             }
             Some(MessageKind::Request | MessageKind::Lookup) => {}
