@@ -95,17 +95,18 @@ fn a_conversion_that_was_canceled_and_given_up_when_its_master_died_is_over() {
     net.assert_forgotten(2);
 }
 
+fn name_with_place(is_right: impl Fn(u32) -> bool) -> Name {
+    (0..10_000)
+        .map(|number| Name::new(format!("name {number}").as_bytes()).expect("short enough"))
+        .find(|name| is_right(name_hash(name.as_bytes()) >> 16))
+        .expect("names are spread over the nodes")
+}
+
 #[test]
 fn what_a_master_said_before_a_recovery_does_not_make_it_one_after_it() {
     let mut net = Net::new(3);
     // In the directory at node 2, with node 3 and without.
-    let name = (0..10_000)
-        .map(|number| Name::new(format!("name {number}").as_bytes()).expect("short enough"))
-        .find(|name| {
-            let place = name_hash(name.as_bytes()) >> 16;
-            place % 3 == 1 && place % 2 == 1
-        })
-        .expect("names are spread over the nodes");
+    let name = name_with_place(|place| place % 3 == 1 && place % 2 == 1);
     net.recover(&[1, 2, 3]);
     let held = net.hold(1, name, EX);
     let lock = net.request(2, name, EX, LockFlags::NO_QUEUE).expect("a request that can be");
@@ -118,4 +119,28 @@ fn what_a_master_said_before_a_recovery_does_not_make_it_one_after_it() {
     net.assert_forgotten(1);
     net.settle();
     net.assert_forgotten(2);
+}
+
+#[test]
+fn who_became_the_directory_node_in_a_recovery_does_not_make_a_master_by_what_it_asked_before() {
+    let mut net = Net::new(4);
+    // In the directory at node 3, and without it at node 2.
+    let name = name_with_place(|place| place % 4 == 2 && place % 3 == 1);
+    net.recover(&[1, 2, 3, 4]);
+    let lock = net.hold(1, name, EX);
+    net.unlock(1, lock);
+    let lock = net.hold(2, name, EX);
+    net.unlock(2, lock);
+    net.now += Duration::from_secs(60);
+    let now = net.now;
+    net.at(1).handle_timeout(now);
+    net.settle();
+    let held = net.hold(4, name, EX);
+    let lock = net.request(2, name, EX, NONE).expect("a request that can be");
+    assert_eq!(net.under_way(2, 1), 1, "node 2 believes that node 1 is the master still");
+    net.recover(&[1, 2, 4]);
+    net.settle();
+    assert_eq!(net.outcomes(2, lock), []);
+    net.unlock(4, held);
+    assert_eq!(net.outcomes(2, lock), [granted(EX)]);
 }
