@@ -132,6 +132,9 @@ impl Machine {
             return;
         }
         self.statistics.lookups_again += 1;
+        if self.pause_refused(id, now) {
+            return;
+        }
         self.request_lock(id, now);
         if self.is_master(key) {
             self.confirm_master(key, 0, now);

@@ -1,8 +1,9 @@
 //! Messages about locks, with every field as Linux fills it (`lock.c`), and the answers that are awaited.
 
-use outlast_dlm::wire::{CallbackFlags, Inner, LockFlags, LockId, Message, MessageKind, Mode, NodeId};
+use outlast_dlm::wire::{CallbackFlags, Inner, LockFlags, LockId, Message, MessageKind, Mode, Name, NodeId};
 
 use crate::machine::Machine;
+use crate::machine::hash::name_hash;
 use crate::machine::table::{ResourceKey, Role, Wait};
 
 /// [`Message::node`] where there is none.
@@ -104,10 +105,15 @@ impl Machine {
     /// Tells the directory that a name has no master any more.
     pub(super) fn send_remove(&mut self, key: ResourceKey) {
         let Some(resource) = self.table.resource(key) else { return };
-        let to = resource.directory;
+        let (to, name) = (resource.directory, resource.name);
+        self.send_remove_of(to, &name);
+    }
+
+    /// Tells the directory that this node is not the master of a name.
+    pub(super) fn send_remove_of(&mut self, to: NodeId, name: &Name) {
         let message = Message {
-            hash: resource.hash,
-            extra: resource.name.as_bytes().to_vec(),
+            hash: name_hash(name.as_bytes()),
+            extra: name.as_bytes().to_vec(),
             ..Message::new(self.config.lockspace, MessageKind::Remove)
         };
         self.send(to, Inner::Message(message));

@@ -118,7 +118,7 @@ impl Machine {
             .table
             .resource(lock.resource)
             .is_some_and(|resource| resource.lookup_queue.contains(&lock.id));
-        if lock.queue.is_none() && lock.wait.is_none() && lock.deferred == 0 && !looked_for {
+        if lock.queue.is_none() && lock.wait.is_none() && lock.deferred == 0 && !looked_for && !lock.paused {
             return Err("nothing will ever become of it".into());
         }
         if lock.ending && lock.wait.is_none() {
