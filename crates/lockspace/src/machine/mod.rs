@@ -22,7 +22,7 @@ pub use hash::name_hash;
 pub use recovery::not_ready_reply;
 
 use members::Members;
-use ops::Deferred;
+use ops::{Deferred, Refused};
 use recovery::Recovery;
 use table::Table;
 
@@ -35,6 +35,7 @@ pub struct Machine {
     pub(crate) recovery: Recovery,
     /// What users asked for while locking stands still, in order.
     pub(crate) deferred: VecDeque<Deferred>,
+    pub(crate) refused: Refused,
     pub(crate) transmits: VecDeque<Transmit>,
     pub(crate) events: VecDeque<Event>,
     pub(crate) statistics: Statistics,
@@ -49,6 +50,7 @@ impl Machine {
             members: Members::new(),
             recovery: Recovery::new(config.first_sequence),
             deferred: VecDeque::new(),
+            refused: Refused::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             statistics: Statistics::default(),
@@ -79,6 +81,7 @@ impl Machine {
     /// Time has passed. To be called when [`Machine::poll_timeout`] says so; earlier does no harm.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.is_running() {
+            self.retry_refused(now);
             self.toss_unused(now);
         }
         self.recovery_timeout(now);
@@ -86,8 +89,9 @@ impl Machine {
 
     /// When [`Machine::handle_timeout`] is to be called. Changes with anything that goes in.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let toss = self.table.next_toss().map(|(at, _)| at).filter(|_| self.is_running());
-        earlier(toss, self.recovery_deadline())
+        let toss = self.table.next_toss().map(|(at, _)| at);
+        let locking = earlier(toss, self.retry_at()).filter(|_| self.is_running());
+        earlier(locking, self.recovery_deadline())
     }
 
     pub(crate) fn send(&mut self, to: NodeId, inner: Inner) {

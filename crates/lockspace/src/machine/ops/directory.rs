@@ -53,21 +53,23 @@ impl Machine {
     /// The master has no locks on this name any more, and forgets it.
     ///
     /// If there are requests of ours under way to it, they crossed: the place in the directory stays, and the master takes
-    /// the name up again when they come, since they come from its directory node.
+    /// the name up again when they come, since they come from its directory node. But perhaps none will come, if what we have
+    /// under way is over before it is sent: then the master will not send word again.
     pub(super) fn receive_remove(&mut self, from: NodeId, message: &Message) -> Result<(), MachineFault> {
         let name = message.name().map_err(|_| malformed(from, message, "a name that is none"))?;
         let us = self.config.node;
         let found = self.table.find(name_hash(name.as_bytes()), &name);
-        let named = found.and_then(|key| self.table.resource_mut(key).map(|resource| (key, resource)));
-        match named {
-            Some((_, resource)) if resource.directory != us || resource.master != Some(from) => {
-                self.statistics.ignored += 1;
-            }
-            // It is told again by the request that is under way, and if none gets there, never says that it is none.
-            Some((_, resource)) if resource.active => resource.master_told = false,
-            Some((key, _)) => {
+        let place = found
+            .filter(|key| {
+                let resource = self.table.resource(*key);
+                resource.is_some_and(|resource| resource.directory == us && resource.master == Some(from))
+            })
+            .and_then(|key| Some((key, self.table.resource_mut(key)?)));
+        match place {
+            Some((key, resource)) if !resource.active => {
                 self.table.remove_resource(key);
             }
+            Some((_, resource)) => resource.master_told = false,
             None => self.statistics.ignored += 1,
         }
         Ok(())

@@ -45,13 +45,15 @@ impl Machine {
     /// The resource for a request of another node, who believes that this node is the master.
     ///
     /// The directory node is the authority on that: what it says makes it so. Others may be out of date, or ahead: the
-    /// directory may have told them before it told us.
+    /// directory may have told them before it told us. What it asked before a recovery, it asked as one of the others: it may
+    /// have become the directory node since, and know of another master by now. It asks again.
     pub(super) fn resource_for_request(&mut self, from: NodeId, name: &Name) -> Result<ResourceKey, i32> {
         let us = self.config.node;
         let hash = name_hash(name.as_bytes());
         let directory = self.members.directory_node(hash).ok_or(-EBADR)?;
+        let by_directory = from == directory && !self.is_of_before();
         let known = self.table.find(hash, name);
-        if known.is_none() && from != directory && us != directory {
+        if known.is_none() && !by_directory && us != directory {
             return Err(-EBADR);
         }
         let key = self.find_or_add_resource(name).ok_or(-ENOMEM)?;
@@ -59,7 +61,7 @@ impl Machine {
         if known.is_none() {
             resource.master = Some(us);
         } else if resource.master != Some(us) {
-            if from != directory {
+            if !by_directory {
                 return Err(-ENOTBLK);
             }
             resource.master = Some(us);

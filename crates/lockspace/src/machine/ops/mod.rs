@@ -15,6 +15,7 @@ mod directory;
 mod lifecycle;
 mod master;
 mod receive;
+mod refused;
 mod replies;
 mod rules;
 mod send;
@@ -25,6 +26,8 @@ mod tests;
 mod user;
 mod value;
 mod view;
+
+pub(crate) use refused::Refused;
 
 use outlast_dlm::wire::{LockFlags, LockId, Mode, Name};
 

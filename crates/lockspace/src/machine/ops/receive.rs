@@ -5,7 +5,7 @@ use outlast_session::Instant;
 
 use super::master::Verdict;
 use super::rules;
-use crate::machine::errno::{EBUSY, ENOENT, ENOMEM, EUNLOCK};
+use crate::machine::errno::{EBADR, EBUSY, ENOENT, ENOMEM, EUNLOCK};
 use crate::machine::table::{Lock, Role};
 use crate::machine::{Machine, MachineFault};
 
@@ -76,7 +76,12 @@ impl Machine {
         }
         let key = match self.resource_for_request(from, &name) {
             Ok(key) => key,
-            Err(error) => return refuse(self, error),
+            Err(error) => {
+                if error == -EBADR {
+                    self.note_refusal(from, &name, now);
+                }
+                return refuse(self, error);
+            }
         };
         let value = message.flags.contains(LockFlags::VALUE_BLOCK).then(|| self.empty_value());
         let made = self.table.insert_lock(|id| {

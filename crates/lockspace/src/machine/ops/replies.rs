@@ -49,8 +49,11 @@ impl Machine {
         match asked {
             // Who decides is the master, whatever was believed when another request was refused meanwhile.
             Some(MessageKind::Request | MessageKind::Lookup) if by_master => {
+                // Who took in no lock may have forgotten the name in a recovery since.
+                let is_sure = message.result != -EAGAIN || !self.is_of_before();
                 if let Some(resource) = self.table.resource_mut(key) {
                     resource.master = Some(from);
+                    resource.master_told |= is_sure;
                 }
             }
             Some(MessageKind::Request | MessageKind::Lookup) => {}
@@ -129,6 +132,9 @@ impl Machine {
             return;
         }
         self.statistics.lookups_again += 1;
+        if self.pause_refused(id, now) {
+            return;
+        }
         self.request_lock(id, now);
         if self.is_master(key) {
             self.confirm_master(key, 0, now);
@@ -293,10 +299,6 @@ impl Machine {
             take_reply_flags(lock, Some(message));
             lock.remote = message.lock;
             take_alternate(lock);
-            let key = lock.resource;
-            if let Some(resource) = self.table.resource_mut(key) {
-                resource.master_told = true;
-            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Messages about locks, with every field as Linux fills it (`lock.c`), and the answers that are awaited.
 
-use outlast_dlm::wire::{CallbackFlags, Inner, LockFlags, LockId, Message, MessageKind, Mode, NodeId};
+use outlast_dlm::wire::{CallbackFlags, Inner, LockFlags, LockId, Message, MessageKind, Mode, Name, NodeId};
 
 use crate::machine::Machine;
+use crate::machine::hash::name_hash;
 use crate::machine::table::{ResourceKey, Role, Wait};
 
 /// [`Message::node`] where there is none.
@@ -104,10 +105,15 @@ impl Machine {
     /// Tells the directory that a name has no master any more.
     pub(super) fn send_remove(&mut self, key: ResourceKey) {
         let Some(resource) = self.table.resource(key) else { return };
-        let to = resource.directory;
+        let (to, name) = (resource.directory, resource.name);
+        self.send_remove_of(to, &name);
+    }
+
+    /// Tells the directory that this node is not the master of a name.
+    pub(super) fn send_remove_of(&mut self, to: NodeId, name: &Name) {
         let message = Message {
-            hash: resource.hash,
-            extra: resource.name.as_bytes().to_vec(),
+            hash: name_hash(name.as_bytes()),
+            extra: name.as_bytes().to_vec(),
             ..Message::new(self.config.lockspace, MessageKind::Remove)
         };
         self.send(to, Inner::Message(message));
@@ -126,6 +132,15 @@ impl Machine {
     /// Asks the master (or, with [`MessageKind::Lookup`], the directory) about an own lock, and notes that the answer is
     /// awaited. `false`: another operation is under way, and nothing was sent.
     pub(super) fn ask_about(&mut self, id: LockId, kind: MessageKind) -> bool {
+        let Some(lock) = self.table.lock_mut(id) else { return false };
+        if kind == MessageKind::Unlock
+            && lock.requested.is_some()
+            && lock.granted < Some(Mode::ProtectedWrite)
+        {
+            // It may be granted before this comes there, and has nothing to write: its user has not even read. Linux lets
+            // the master write what came with the request.
+            lock.flags = lock.flags.without(LockFlags::VALUE_BLOCK);
+        }
         let Some(lock) = self.table.lock(id) else { return false };
         let Some(resource) = self.table.resource(lock.resource) else { return false };
         let to = if kind == MessageKind::Lookup { Some(resource.directory) } else { resource.master };
@@ -171,6 +186,11 @@ impl Machine {
         let Some(lock) = self.table.lock_mut(id) else { return false };
         let Some(mut wait) = lock.wait else { return false };
         let mut answers = 1;
+        // What overlaps a request is not asked before that is answered.
+        let not_asked = matches!(wait.kind, Some(MessageKind::Request | MessageKind::Lookup));
+        if not_asked && matches!(answer, MessageKind::UnlockReply | MessageKind::CancelReply) {
+            return false;
+        }
         if answer == MessageKind::UnlockReply && lock.overlap_unlock {
             lock.overlap_unlock = false;
             // Whatever was asked before is not answered any more: answers come in the order of the questions.

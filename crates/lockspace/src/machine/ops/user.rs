@@ -6,7 +6,7 @@ use outlast_dlm::wire::{
 use outlast_session::Instant;
 
 use super::{Deferred, rules};
-use crate::machine::errno::{EBUSY, EINVAL, ENOENT, ENOMEM};
+use crate::machine::errno::{EAGAIN, EBUSY, EINVAL, ENOENT, ENOMEM};
 use crate::machine::table::{Lock, ResourceKey, Role};
 use crate::machine::{LockRequest, Machine, Outcome, UserError};
 
@@ -266,19 +266,25 @@ impl Machine {
         self.cancel_lock(id, now);
     }
 
-    /// A request that waits until others have found out the master was not sent to anybody.
+    /// A request that waits until others have found out the master, or to be asked again, is not at anybody's.
     fn give_up_waiting_for_master(&mut self, id: LockId, outcome: Outcome, now: Instant) -> bool {
         if !self.waits_for_master(id) {
             return false;
         }
+        let key = self.table.lock(id).map_or(ResourceKey::NONE, |lock| lock.resource);
         self.complete(id, outcome);
+        // One that is paused may be who finds out.
+        if self.table.resource(key).is_some_and(|resource| resource.first_lock == Some(id)) {
+            self.confirm_master(key, -EAGAIN, now);
+        }
         self.end_lock(id, now);
         true
     }
 
     fn waits_for_master(&self, id: LockId) -> bool {
-        let key = self.table.lock(id).map_or(ResourceKey::NONE, |lock| lock.resource);
-        self.table.resource(key).is_some_and(|resource| resource.lookup_queue.contains(&id))
+        let Some(lock) = self.table.lock(id) else { return false };
+        lock.paused
+            || self.table.resource(lock.resource).is_some_and(|resource| resource.lookup_queue.contains(&id))
     }
 
     fn own_lock(&self, id: LockId) -> Result<&Lock, UserError> {

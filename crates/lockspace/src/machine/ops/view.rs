@@ -118,11 +118,17 @@ impl Machine {
             .table
             .resource(lock.resource)
             .is_some_and(|resource| resource.lookup_queue.contains(&lock.id));
-        if lock.queue.is_none() && lock.wait.is_none() && lock.deferred == 0 && !looked_for {
+        if lock.queue.is_none() && lock.wait.is_none() && lock.deferred == 0 && !looked_for && !lock.paused {
             return Err("nothing will ever become of it".into());
         }
         if lock.ending && lock.wait.is_none() {
             return Err("it is over and still there".into());
+        }
+        if let Some(wait) = lock.wait
+            && self.is_running()
+            && !self.members.contains(wait.node)
+        {
+            return Err(format!("it waits for an answer of {}, who is no member", wait.node));
         }
         Ok(())
     }

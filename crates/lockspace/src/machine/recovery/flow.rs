@@ -57,6 +57,7 @@ impl Machine {
         self.recovery.stopped = false;
         self.recovery.sequence = self.recovery.sequence.wrapping_add(1);
         self.drop_unused_resources();
+        self.forget_refusals();
         let change = self.members.change(own, members);
         let removed = change.removed.into_iter().map(Event::MemberRemoved);
         let added = change.added.into_iter().filter(|node| *node != own).map(Event::MemberAdded);

@@ -73,6 +73,8 @@ pub(crate) struct Recovery {
     /// Resources whose new master has not confirmed all our locks.
     unconfirmed: BTreeSet<ResourceKey>,
     saved: Saved,
+    /// How many of them are from before the recovery.
+    saved_before: usize,
 }
 
 /// What the recovery waits for.
@@ -182,6 +184,7 @@ impl Recovery {
             lookup_last: 0,
             unconfirmed: BTreeSet::new(),
             saved: VecDeque::new(),
+            saved_before: 0,
         }
     }
 }

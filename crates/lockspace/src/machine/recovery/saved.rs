@@ -75,6 +75,13 @@ impl Machine {
             };
             !about_directory && !members.is_gone(*from)
         });
+        // Nobody goes on before we are as far as this.
+        self.recovery.saved_before = self.recovery.saved.len();
+    }
+
+    /// Whether what is handled now was said before the recovery.
+    pub(crate) const fn is_of_before(&self) -> bool {
+        self.recovery.saved_before > 0
     }
 
     /// Handles what was kept, in the order in which it came.
@@ -82,6 +89,7 @@ impl Machine {
         while let Some((from, message)) = self.recovery.saved.pop_front() {
             // A fault is counted; over which connection it came is not known any more.
             self.receive_message(from, message, now).ok();
+            self.recovery.saved_before = self.recovery.saved_before.saturating_sub(1);
         }
     }
 }

@@ -18,43 +18,43 @@ impl Machine {
         self.forget_moot_cancels();
         let waiters: Vec<LockId> = self.table.waiters().collect();
         for id in waiters {
-            // An operation, and an unlock and a cancel that overlap it.
-            for _ in 0..ANSWERS_MAX {
-                if !self.prepare_waiter(id, now) {
-                    break;
-                }
+            let Some(lock) = self.table.lock_mut(id) else { continue };
+            let Some(wait) = lock.wait else { continue };
+            if wait.kind == Some(MessageKind::Lookup) {
+                lock.resend = true;
+                continue;
             }
+            // One that is marked was so in a recovery that did not come to its end.
+            if lock.resend || !self.members.is_gone(wait.node) {
+                continue;
+            }
+            // What overlapped it was asked later and is answered later, by the same node.
+            while self.answer_for_who_left(id, now) {}
         }
     }
 
-    /// Answers for who left what a lock waits for next. `false`: it waits for nothing of his any more.
-    fn prepare_waiter(&mut self, id: LockId, now: Instant) -> bool {
+    /// Does to an operation what the answer of who left would have done, or marks that it is to be asked again. Returns
+    /// whether another answer of that node is awaited: that to an unlock or cancel that overlapped.
+    fn answer_for_who_left(&mut self, id: LockId, now: Instant) -> bool {
         let Some(lock) = self.table.lock_mut(id) else { return false };
         let Some(wait) = lock.wait else { return false };
-        if wait.kind == Some(MessageKind::Lookup) {
-            lock.resend = true;
-            return false;
-        }
-        // One that is marked was so in a recovery that did not come to its end.
-        if lock.resend || !self.members.is_gone(wait.node) {
-            return false;
-        }
-        // Where the operation itself is answered, and not what overlapped it.
-        let overlapping = if wait.kind.is_some() {
-            wait.kind
-        } else if lock.overlap_unlock {
-            Some(MessageKind::Unlock)
-        } else if lock.overlap_cancel {
-            Some(MessageKind::Cancel)
-        } else {
-            None
+        // Where the operation itself is answered, it is what overlapped it. Nobody cancels what he gave up already.
+        let asked = match wait.kind {
+            Some(kind) => Some(kind),
+            None if lock.overlap_cancel => Some(MessageKind::Cancel),
+            None if lock.overlap_unlock => Some(MessageKind::Unlock),
+            None => None,
         };
         let was_refused = wait.kind.is_none() && lock.granted.is_none();
-        match overlapping {
+        match asked {
             Some(MessageKind::Convert) if is_sideways(lock.granted, lock.requested) => {
                 self.doubt_conversion(id, now);
+                return false;
             }
-            Some(MessageKind::Request | MessageKind::Convert) => lock.resend = true,
+            Some(MessageKind::Request | MessageKind::Convert) => {
+                lock.resend = true;
+                return false;
+            }
             Some(MessageKind::Unlock) => {
                 let result = if was_refused { -ENOENT } else { -EUNLOCK };
                 self.reply_locally(id, MessageKind::UnlockReply, result, now);
@@ -79,7 +79,9 @@ impl Machine {
                 | MessageKind::Purge,
             ) => return false,
         }
-        true
+        // Each answer is one less; the number can be that of no lock any more.
+        let left = self.table.lock(id).and_then(|lock| lock.wait);
+        left.is_some_and(|left| left.count < wait.count)
     }
 
     /// A conversion between protected read and concurrent write was asked of who left: nobody knows whether it was

@@ -66,6 +66,10 @@ pub(crate) struct Lock {
     pub(crate) resend: bool,
     /// In a recovery: it converts between protected read and concurrent write, and nobody knows which it is held in.
     pub(crate) in_doubt: bool,
+    /// How often in a row its request was refused by who is not the master.
+    pub(crate) refusals: u32,
+    /// Its request was refused, and is asked again after a while.
+    pub(crate) paused: bool,
     /// It is over for its user; the last answer removes it.
     pub(crate) ending: bool,
     /// Operations of the user that wait until locking goes on.
@@ -102,6 +106,8 @@ impl Lock {
             moot_cancels: None,
             resend: false,
             in_doubt: false,
+            refusals: 0,
+            paused: false,
             ending: false,
             deferred: 0,
             told_granted: None,

@@ -3,7 +3,7 @@
 use outlast_dlm::wire::DecodeError;
 
 use super::*;
-use crate::machine::errno::{EBUSY, EINVAL, ENOENT};
+use crate::machine::errno::{EBUSY, ECANCEL, EINVAL, ENOENT, EUNLOCK};
 
 /// Node 1 is the master, node 2 holds the name in protected read, node 3 waits.
 fn net() -> (Net, Name, LockId, LockId) {
@@ -233,5 +233,26 @@ fn an_answer_to_what_was_not_asked_leaves_what_was_asked_alone() {
         assert!(net.outcomes(1, lock).is_empty(), "{kind:?}");
         net.settle();
         assert_eq!(net.outcomes(1, lock), [granted(EX)], "{kind:?}");
+    }
+}
+
+#[test]
+fn an_answer_to_what_is_not_asked_before_the_request_is_answered_is_ignored() {
+    for kind in [MessageKind::UnlockReply, MessageKind::CancelReply] {
+        let mut net = Net::new(2);
+        let name = net.name_at(1);
+        net.hold(1, name, NL);
+        let lock = net.request(2, name, EX, NONE).expect("a request that can be");
+        if kind == MessageKind::UnlockReply {
+            net.start_unlock(2, lock, LockFlags::FORCE_UNLOCK);
+        } else {
+            net.start_cancel(2, lock);
+        }
+        let result = if kind == MessageKind::UnlockReply { -EUNLOCK } else { -ECANCEL };
+        net.receive(1, 2, Message { remote_lock: lock, result, ..message(kind) }).expect("it is ignored");
+        assert_eq!(net.outcomes(2, lock), []);
+        net.settle();
+        assert_eq!(net.outcomes(2, lock)[0], granted(EX), "the right answer counts, {kind:?}");
+        net.hold(2, name, NL);
     }
 }

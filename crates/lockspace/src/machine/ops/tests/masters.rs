@@ -308,3 +308,97 @@ fn an_answer_of_the_directory_that_was_overtaken_does_not_move_a_lock_to_another
         "the request goes where the other lock is"
     );
 }
+
+#[test]
+fn a_place_in_the_directory_does_not_outlive_its_master_when_a_request_crossed_the_removal_and_came_to_nothing()
+ {
+    let mut net = Net::new(3);
+    let name = net.name_at(2);
+    let lock = net.hold(1, name, EX);
+    net.unlock(1, lock);
+    toss(&mut net, 1);
+    let lock = net.request(2, name, EX, NONE).expect("a request that can be");
+    net.at(1).config.locks_max = 0;
+    assert_eq!(net.deliver(1, 2), MessageKind::Remove);
+    net.settle();
+    assert!(matches!(net.outcomes(2, lock)[..], [Outcome::Failed(_)]), "the master has no room");
+    assert_eq!(net.at(1).resources().count(), 0);
+    net.at(1).config.locks_max = 10;
+    let lock = net.hold(3, name, EX);
+    net.unlock(3, lock);
+    for node in 1..=3 {
+        toss(&mut net, node);
+    }
+    net.settle();
+    for node in 1..=3 {
+        assert_eq!(net.at(node).resources().collect::<Vec<_>>(), [], "node {node}");
+    }
+}
+
+#[test]
+fn a_directory_that_names_a_master_which_is_none_is_put_right_and_not_asked_without_a_pause() {
+    let mut net = Net::new(3);
+    let name = net.name_at(2);
+    let lock = net.hold(1, name, EX);
+    net.unlock(1, lock);
+    // It forgets without saying so.
+    let key = net.at(1).table.find(name_hash(name.as_bytes()), &name).expect("it is the master");
+    net.at(1).table.remove_resource(key);
+    let lock = net.lock(3, name, EX, NONE);
+    assert_eq!(net.outcomes(3, lock), [granted(EX)]);
+    let removals = net.kinds().into_iter().filter(|(_, _, kind)| *kind == MessageKind::Remove);
+    assert_eq!(removals.collect::<Vec<_>>(), [(1, 2, MessageKind::Remove)]);
+}
+
+/// The request of node 3 was refused often: it waits, and the next one waits for it.
+fn paused() -> (Net, LockId, LockId) {
+    let mut net = Net::new(3);
+    let name = net.name_at(2);
+    let lock = net.hold(1, name, EX);
+    net.unlock(1, lock);
+    let key = net.at(1).table.find(name_hash(name.as_bytes()), &name).expect("it is the master");
+    net.at(1).table.remove_resource(key);
+    let lock = net.request(3, name, EX, NONE).expect("a request that can be");
+    while net.under_way(3, 2) + net.under_way(2, 3) + net.under_way(3, 1) + net.under_way(1, 3) > 0 {
+        for (from, to) in [(3, 2), (2, 3), (3, 1), (1, 3)] {
+            // What the master says of itself does not come through.
+            if net.under_way(from, to) > 0 {
+                net.deliver(from, to);
+            }
+        }
+        assert!(net.delivered.len() < 100, "it asks without end");
+    }
+    let next = net.request(3, name, NL, NONE).expect("a request that can be");
+    let now = net.now;
+    assert_eq!(net.at(3).unlock(lock, NONE, None, now), Err(UserError::Busy(lock)));
+    assert!(net.at(3).poll_timeout().is_some_and(|at| at > now));
+    (net, lock, next)
+}
+
+#[test]
+fn a_request_that_is_refused_again_and_again_waits_before_it_is_asked_once_more() {
+    let (mut net, lock, next) = paused();
+    net.settle();
+    assert_eq!(net.outcomes(3, lock), []);
+    net.now = net.at(3).poll_timeout().expect("it is asked once more");
+    let now = net.now;
+    net.at(3).handle_timeout(now);
+    net.settle();
+    assert_eq!((net.outcomes(3, lock), net.outcomes(3, next)), (vec![granted(EX)], vec![granted(NL)]));
+}
+
+#[test]
+fn when_a_request_that_waits_to_be_asked_once_more_is_given_up_the_others_go_on() {
+    for force in [false, true] {
+        let (mut net, lock, next) = paused();
+        let ended = if force {
+            net.start_unlock(3, lock, LockFlags::FORCE_UNLOCK);
+            Outcome::Unlocked
+        } else {
+            net.start_cancel(3, lock);
+            Outcome::Canceled
+        };
+        net.settle();
+        assert_eq!((net.outcomes(3, lock), net.outcomes(3, next)), (vec![ended], vec![granted(NL)]));
+    }
+}

@@ -5,6 +5,7 @@ mod blocking;
 mod conversions;
 mod deferred;
 mod grants;
+mod left;
 mod masters;
 mod messages;
 mod overlap;

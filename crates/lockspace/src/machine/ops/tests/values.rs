@@ -168,3 +168,27 @@ fn the_number_of_writes_goes_with_the_value() {
     let at = net.at(2).table.lock(lock).map(|lock| lock.value_sequence);
     assert_eq!(at, Some(2));
 }
+
+#[test]
+fn who_gives_up_what_it_does_not_know_to_be_granted_writes_nothing() {
+    for held in [None, Some(NL)] {
+        let mut net = Net::new(2);
+        let name = net.name_at(1);
+        write(&mut net, 1, name, 7);
+        let blocker = net.hold(1, name, EX);
+        let lock = match held {
+            None => net.lock(2, name, EX, WITH),
+            Some(mode) => {
+                let lock = net.hold(2, name, mode);
+                net.convert(2, lock, EX, WITH);
+                lock
+            }
+        };
+        net.start_unlock(1, blocker, NONE);
+        assert_eq!(net.under_way(1, 2), 1, "the grant");
+        net.start_unlock(2, lock, LockFlags::FORCE_UNLOCK);
+        net.settle();
+        assert_eq!(net.outcomes(2, lock).last(), Some(&Outcome::Unlocked));
+        assert_eq!(read_at(&mut net, 1, name), read(NL, 7), "{held:?}");
+    }
+}
