@@ -8,9 +8,6 @@ use crate::machine::errno::{EAGAIN, ECANCEL, EINPROGRESS, ENOENT, EUNLOCK};
 use crate::machine::table::Wait;
 use crate::machine::{Machine, Outcome};
 
-/// The most answers that one lock waits for: to an operation, and to an unlock and a cancel that overlap it.
-const ANSWERS_MAX: usize = 3;
-
 impl Machine {
     /// The answers of those who left will not come. What they would have been is clear for unlocks and cancels;
     /// requests and conversions are marked to be asked again, and all questions to the directory, for it is new.
