@@ -12,7 +12,7 @@ use outlast_session::Instant;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, broadcast};
 
-use crate::machine::{Event, Machine, MachineFault, Outcome, RecoveryFailure, not_ready_reply};
+use crate::machine::{Event, Machine, MachineFault, Outcome, RecoveryFailure, UserError, not_ready_reply};
 
 /// Events that a slow listener may be behind.
 const EVENTS_KEPT: usize = 256;
@@ -465,8 +465,13 @@ pub(crate) fn give_up(space: &mut Space, lock: LockId, now: Instant) {
         return;
     }
     cell.busy = true;
-    if let Err(error) = space.machine.unlock(lock, outlast_dlm::wire::LockFlags::NONE, None, now) {
-        tracing::error!(%lock, %error, "a lock could not be given up");
-        space.locks.remove(&lock);
+    // By force: the answer to a cancel that came too late may still be under way.
+    match space.machine.unlock(lock, outlast_dlm::wire::LockFlags::FORCE_UNLOCK, None, now) {
+        // Its end is heard of, and then it is tried again.
+        Ok(()) | Err(UserError::Busy(_)) => {}
+        Err(error) => {
+            tracing::error!(%lock, %error, "a lock could not be given up");
+            space.locks.remove(&lock);
+        }
     }
 }
