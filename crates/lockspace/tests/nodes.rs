@@ -226,6 +226,47 @@ async fn who_opens_connection_after_connection_keeps_a_few() {
 }
 
 #[tokio::test]
+async fn a_member_that_stands_still_for_a_while_loses_no_request() {
+    /// More than a session keeps.
+    const REQUESTS: usize = 80_000;
+    let net = Net::new();
+    let config = net.config(2, 2);
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let other = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let node = Node::start(config).await.unwrap();
+            let _space = node.join(lockspace(), &ids(&[1, 2])).await.unwrap();
+            // Nothing of it runs.
+            std::thread::sleep(Duration::from_secs(1));
+            while stopped.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+    });
+    let node = net.start(1, 2).await;
+    let space = soon(node.join(lockspace(), &ids(&[1, 2]))).await.unwrap();
+    let mut asking = tokio::task::JoinSet::new();
+    for number in 0..REQUESTS {
+        let space = space.clone();
+        asking.spawn(async move { space.lock(format!("r{number}"), Mode::Exclusive).await.map(drop) });
+    }
+    let all = async {
+        let mut granted = 0;
+        while let Some(asked) = asking.join_next().await {
+            asked.unwrap().unwrap();
+            granted += 1;
+        }
+        granted
+    };
+    let granted = tokio::time::timeout(3 * PATIENCE, all).await.expect("all are answered");
+    assert_eq!(granted, REQUESTS);
+    assert_eq!(node.peers()[0].statistics.lost, 0);
+    drop(stop);
+    let _ = other.join();
+}
+
+#[tokio::test]
 async fn who_shuts_down_says_goodbye_and_the_others_are_told() {
     let (_net, nodes, [one, two]) = two().await;
     let mut events = one.events().unwrap();

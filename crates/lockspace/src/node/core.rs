@@ -206,12 +206,13 @@ impl Locked<'_> {
         let mut wakes = std::mem::take(&mut self.wakes);
         let mut faults = Vec::new();
         let core = &mut **self;
+        // First, so that what waits for a life of a peer that is over does not reach its next one.
+        core.peers.values_mut().for_each(note_events);
         core.deliver(now, &mut faults);
         for space in core.spaces.values_mut() {
             drain(space, &mut core.peers, now, &mut wakes);
         }
         for peer in core.peers.values_mut() {
-            note_events(peer);
             peer.send_backlog();
             if peer.session.has_work(now)
                 && let Some(sender) = peer.session.sender()
@@ -362,9 +363,11 @@ fn note_events(peer: &mut Peer) {
                 tracing::warn!(peer = node, unacknowledged, "the last connection is gone");
             }
             SessionEvent::Ended { lost, reason } => {
-                tracing::info!(peer = node, lost, %reason, "a session ended")
+                peer.backlog.clear();
+                tracing::info!(peer = node, lost, %reason, "a session ended");
             }
             SessionEvent::Restarted { lost } => {
+                peer.backlog.clear();
                 tracing::warn!(
                     peer = node,
                     lost,
@@ -372,6 +375,7 @@ fn note_events(peer: &mut Peer) {
                 );
             }
             SessionEvent::Stuck { state, lost } => {
+                peer.backlog.clear();
                 tracing::warn!(peer = node, %state, lost, "a session did not end in time and was reset");
             }
             _ => {}
@@ -397,6 +401,7 @@ fn handle_event(
         Event::MemberAdded(node) => {
             if let Some(peer) = peers.get_mut(&node) {
                 peer.session.add_member();
+                note_events(peer);
             }
         }
         Event::MemberRemoved(node) => {
@@ -473,5 +478,53 @@ pub(crate) fn give_up(space: &mut Space, lock: LockId, now: Instant) {
             tracing::error!(%lock, %error, "a lock could not be given up");
             space.locks.remove(&lock);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use outlast_dlm::SessionConfig;
+    use outlast_dlm::session::OUTSTANDING_MESSAGES_MIN;
+    use outlast_dlm::wire::{Message, MessageKind};
+    use outlast_session::OutboxLimits;
+
+    fn peer() -> Peer {
+        let limits = OutboxLimits { messages_max: OUTSTANDING_MESSAGES_MIN, ..OutboxLimits::default() };
+        let config = SessionConfig { limits, ..SessionConfig::new(NodeId(1), NodeId(2)) };
+        let mut session = Session::new(config);
+        session.add_member();
+        Peer::new(session, [127, 0, 0, 2].into())
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_in_order_and_users_wait_with_it() {
+        let mut peer = peer();
+        let count = 3 * OUTSTANDING_MESSAGES_MIN;
+        for number in 0..count {
+            let lock = LockId(number as u32);
+            peer.send(Inner::Message(Message { lock, ..Message::new(LockspaceId(1), MessageKind::Grant) }));
+        }
+        assert_eq!(peer.session.statistics().waiting + peer.backlog.len(), count, "none is lost");
+        let first = peer
+            .backlog
+            .front()
+            .map(|inner| matches!(inner, Inner::Message(m) if m.lock.0 as usize == OUTSTANDING_MESSAGES_MIN));
+        assert_eq!(first, Some(true), "the first that found no room");
+        assert!(!peer.keeps_up());
+    }
+
+    #[test]
+    fn what_waits_for_a_life_that_is_over_does_not_reach_the_next_one() {
+        let mut peer = peer();
+        for _ in 0..2 * OUTSTANDING_MESSAGES_MIN {
+            peer.send(Inner::Message(Message::new(LockspaceId(1), MessageKind::Grant)));
+        }
+        assert!(!peer.backlog.is_empty());
+        peer.session.fence();
+        note_events(&mut peer);
+        assert!(peer.backlog.is_empty());
+        peer.send_backlog();
+        assert_eq!(peer.session.statistics().waiting, 0);
     }
 }

@@ -138,6 +138,7 @@ impl Node {
         let mut locked = self.shared.lock();
         if let Some(peer) = locked.peers.get_mut(&node) {
             peer.session.fence();
+            peer.backlog.clear();
             let wakers = std::mem::take(&mut peer.wakers);
             locked.wakes.extend(wakers.into_values());
         }
