@@ -104,7 +104,7 @@ async fn answer(member: &Member, stream: UnixStream) -> std::io::Result<()> {
         }
         Request::Status => write(&mut stream, &Reply::Status(status(member))).await,
         Request::Members { step, nodes, change } => {
-            let reply = change_members(member, step, nodes, change).await.unwrap_or_else(|reply| reply);
+            let reply = change_members(member, step, nodes, change).unwrap_or_else(|reply| reply);
             write(&mut stream, &reply).await
         }
         Request::Fence { node } => {
@@ -164,10 +164,10 @@ async fn lock(
     }
 }
 
-async fn change_members(member: &Member, step: Step, nodes: Vec<u32>, change: u64) -> Result<Reply, Reply> {
+fn change_members(member: &Member, step: Step, nodes: Vec<u32>, change: u64) -> Result<Reply, Reply> {
     let nodes: Vec<_> = nodes.into_iter().map(NodeId).collect();
     match step {
-        Step::Set => member.set_members(&nodes, change).await.map_err(failed)?,
+        Step::Set => member.set_members(&nodes, change).map_err(failed)?,
         Step::Suspend => {
             for (_, space) in &member.spaces {
                 space.suspend().map_err(failed)?;
@@ -177,7 +177,6 @@ async fn change_members(member: &Member, step: Step, nodes: Vec<u32>, change: u6
             for (_, space) in &member.spaces {
                 space.resume(&nodes).map_err(failed)?;
             }
-            nodes.clone_into(&mut *member.members.lock().await);
         }
     }
     Ok(Reply::Done)

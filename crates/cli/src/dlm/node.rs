@@ -15,7 +15,6 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
 
 /// How often the cluster file is looked at.
 const FILE_CHECK: Duration = Duration::from_millis(500);
@@ -105,18 +104,14 @@ fn parse_lockspace(text: &str) -> Result<LockspaceConfig, String> {
 pub(super) struct Member {
     pub(super) node: Node,
     pub(super) spaces: Vec<(String, Lockspace)>,
-    /// As they were told last.
-    pub(super) members: Mutex<Vec<NodeId>>,
 }
 
 impl Member {
     /// Tells all lockspaces who takes part.
-    pub(super) async fn set_members(&self, members: &[NodeId], change: u64) -> Result<(), NodeError> {
-        let mut told = self.members.lock().await;
+    pub(super) fn set_members(&self, members: &[NodeId], change: u64) -> Result<(), NodeError> {
         for (_, space) in &self.spaces {
             space.set_members(members, change)?;
         }
-        members.clone_into(&mut told);
         Ok(())
     }
 
@@ -157,11 +152,10 @@ pub(crate) async fn run(args: NodeArgs) -> Outcome {
         watch(&name, &space);
         spaces.push((name, space));
     }
-    let member = Arc::new(Member { node, spaces, members: Mutex::new(Vec::new()) });
+    let member = Arc::new(Member { node, spaces });
     if view.quorate && cluster.members.contains(&ours) {
         member
             .set_members(&cluster.members, cluster.change)
-            .await
             .map_err(|error| Failure::failed(error.to_string()))?;
     }
     term::print_line(&format!("node {ours} on {address}, asked at {}", args.socket.socket.display()));
@@ -305,7 +299,7 @@ async fn apply(member: &Member, before: &Cluster, now: &Cluster) -> Result<(), N
     }
     let changed = (&now.members, now.change) != (&before.members, before.change);
     if changed && now.members.contains(&ours) {
-        member.set_members(&now.members, now.change).await?;
+        member.set_members(&now.members, now.change)?;
     }
     Ok(())
 }

@@ -28,8 +28,6 @@ mod outgoing;
 mod state;
 mod statistics;
 mod termination;
-#[cfg(test)]
-mod tests;
 
 pub use config::{
     CHANNELS_MAX, ChannelId, MISSING_WAIT_MAX, OUTSTANDING_MESSAGES_MIN, SessionConfig, URGENT_MAX,
