@@ -2,6 +2,7 @@
 
 mod ends;
 mod fin;
+mod hostile;
 mod loss;
 mod random;
 mod versions;
