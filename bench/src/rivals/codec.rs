@@ -1,7 +1,7 @@
 //! tokio's length-delimited codec, as a program that cares would use it: buffers of 256 KiB, one task on each end,
 //! a flush only when there is nothing more to write.
 
-use super::{ANY, BATCH_BYTES, Ready, tune};
+use super::{ANY, BATCH_BYTES, Ready, tune, unpaced};
 use crate::case::Task;
 use crate::work::{Driver, Outcome, Pool, Sink, Step};
 use anyhow::{Context, Result};
@@ -10,7 +10,7 @@ use futures_util::{FutureExt, SinkExt, StreamExt};
 use std::net::SocketAddr;
 use tokio::io::AsyncRead;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 /// The codec's own limit is 8 MiB; said here so that it stays above the largest payload.
@@ -30,6 +30,7 @@ fn framed(task: &Task, stream: TcpStream) -> Result<(Writer, Reader)> {
 
 pub(super) async fn serve(task: Task, ready: Ready, mut sink: Sink) -> Result<()> {
     let listener = TcpListener::bind(ANY).await?;
+    unpaced(&listener)?;
     ready(listener.local_addr()?)?;
     let (mut writer, mut reader) = framed(&task, listener.accept().await?.0)?;
     while let Some(message) = reader.next().await {
@@ -49,8 +50,14 @@ pub(super) async fn serve(task: Task, ready: Ready, mut sink: Sink) -> Result<()
     Ok(())
 }
 
+async fn connect(server: SocketAddr) -> Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    unpaced(&socket)?;
+    Ok(socket.connect(server).await?)
+}
+
 pub(super) async fn drive(task: Task, server: SocketAddr, mut driver: Driver) -> Result<Outcome> {
-    let (mut writer, mut reader) = framed(&task, TcpStream::connect(server).await?)?;
+    let (mut writer, mut reader) = framed(&task, connect(server).await?)?;
     let mut pool = Pool::default();
     loop {
         match driver.step() {

@@ -74,6 +74,7 @@ fn run<T: Send + 'static>(rival: impl Future<Output = Result<T>> + Send + 'stati
 /// Takes one connection, blocking.
 fn accept(task: &Task, ready: Ready) -> Result<TcpStream> {
     let listener = TcpListener::bind(ANY)?;
+    unpaced(&listener)?;
     ready(listener.local_addr()?)?;
     let (stream, _) = listener.accept()?;
     tune(task, &stream)?;
@@ -82,17 +83,24 @@ fn accept(task: &Task, ready: Ready) -> Result<TcpStream> {
 
 /// Connects, blocking.
 fn connect(task: &Task, server: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect(server)?;
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    unpaced(&socket)?;
+    socket.connect(&server.into())?;
+    let stream = TcpStream::from(socket);
     tune(task, &stream)?;
     Ok(stream)
 }
 
+/// Before it listens or connects: a socket that BBR has once had goes on pacing.
+fn unpaced<'s>(socket: impl Into<socket2::SockRef<'s>>) -> Result<()> {
+    Ok(socket.into().set_tcp_congestion(CONGESTION_CONTROL)?)
+}
+
 /// As Outlast sets its own sockets within one machine: small messages at once, what waits to be sent stays in the
-/// cache, and no congestion control that paces. Else a comparison of frames and sessions would be one of sockets.
+/// cache, and, with [`unpaced`], no congestion control that paces. Else a comparison of frames and sessions would be one of sockets.
 fn tune<'s>(task: &Task, stream: impl Into<socket2::SockRef<'s>>) -> Result<()> {
     let socket = stream.into();
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_congestion(CONGESTION_CONTROL)?;
     match task.socket_buffer_bytes {
         0 => socket.set_send_buffer_size(outlast_net::LOCAL_SEND_BUFFER_BYTES)?,
         bytes => bound_buffers(&socket, bytes)?,

@@ -2,7 +2,8 @@
 
 use crate::Address;
 use crate::path::departure;
-use crate::socket::Socket;
+use crate::socket::{Socket, avoid_pacing};
+use socket2::SockRef;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -145,6 +146,9 @@ async fn open_tcp(from: Option<IpAddr>, to: SocketAddr) -> io::Result<Socket> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(from) = from {
         socket.bind(SocketAddr::new(from, 0))?;
+    }
+    if to.ip().to_canonical().is_loopback() {
+        avoid_pacing(&SockRef::from(&socket));
     }
     let stream = tokio::select! {
         stream = socket.connect(to) => stream?,

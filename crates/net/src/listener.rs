@@ -1,7 +1,8 @@
 //! Taking connections in.
 
 use crate::Address;
-use crate::socket::{Socket, canonical};
+use crate::socket::{Socket, avoid_pacing, canonical};
+use socket2::SockRef;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -81,6 +82,10 @@ impl Listener {
         // A server that is restarted must not wait for the old connections' last packets.
         socket.set_reuseaddr(true)?;
         socket.bind(at)?;
+        if at.ip().to_canonical().is_loopback() {
+            // Those that are accepted inherit it.
+            avoid_pacing(&SockRef::from(&socket));
+        }
         let listener = socket.listen(BACKLOG)?;
         let address = Address::Ip(listener.local_addr()?);
         Ok(Self { kind: Kind::Tcp(listener), address })
@@ -99,6 +104,14 @@ impl Listener {
         };
         let file = OwnFile { path: path.to_owned(), identity: identity(path) };
         Ok(Self { kind: Kind::Unix { listener, _file: file }, address: Address::Unix(path.to_owned()) })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn socket(&self) -> Option<SockRef<'_>> {
+        match &self.kind {
+            Kind::Tcp(listener) => Some(SockRef::from(listener)),
+            Kind::Unix { .. } => None,
+        }
     }
 
     /// Where it listens.
