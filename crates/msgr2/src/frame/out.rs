@@ -19,9 +19,10 @@ use super::transcript::Transcript;
 /// bookkeeping and the additional slices for the kernel.
 pub const REFERENCE_BYTES_MIN: usize = 8 * 1024;
 
-/// How much of referenced segments is handed out at a time: about what sockets take, and little enough to stay in
-/// a core's second-level cache between the checksum and the copy.
-const WINDOW_BYTES: usize = 256 * 1024;
+/// How much of referenced segments is handed out at a time: all that a socket within one machine takes, since each write
+/// that could have been part of the one before wakes the peer once more, and little enough to stay in a core's
+/// second-level cache between the checksum and the copy.
+const WINDOW_BYTES: usize = 512 * 1024;
 
 /// The first scratch: what either end says in a handshake fits, and a stranger may not cost much.
 const SCRATCH_BYTES_FIRST: usize = 512;
