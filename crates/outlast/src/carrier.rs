@@ -130,6 +130,9 @@ impl Carrier {
                 let answer = control.tag();
                 tracing::debug!(channel = channel.0, address = %self.address, %answer, "a newcomer was answered");
             }
+            Decision::Closed { .. } => {
+                tracing::debug!(channel = channel.0, address = %self.address, "a newcomer is told that its session was closed");
+            }
             Decision::Refuse(reason) => {
                 let peer = name.as_ref().map(tracing::field::display);
                 tracing::warn!(channel = channel.0, address = %self.address, peer, %reason, "a newcomer was refused");

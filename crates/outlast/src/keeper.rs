@@ -45,7 +45,7 @@ pub(crate) async fn keep(core: Arc<Core>) {
             Wish::Rest => break,
         }
     }
-    core.inner.forget(core.id);
+    core.inner.bury(&core);
 }
 
 fn wish(core: &Core) -> Wish {

@@ -120,10 +120,10 @@ impl Inner {
     }
 
     /// The session is over: nothing finds it any more.
-    pub(crate) fn forget(&self, id: SessionId) {
+    pub(crate) fn bury(&self, core: &Core) {
         let mut table = self.table();
-        table.endpoint.forget(id);
-        table.sessions.remove(&id);
+        table.endpoint.bury(&core.lock().session);
+        table.sessions.remove(&core.id);
     }
 }
 

@@ -6,7 +6,7 @@ use common::relay::Relay;
 use common::*;
 use outlast::{
     Address, Auth, ConnectError, ConnectOptions, DRAIN_MAX, EndReason, EntityName, EntityType, KeyringEntry,
-    Messenger, Profile, SessionOptions, generate_key,
+    LossReason, Lost, Messenger, Profile, SessionEvent, SessionOptions, generate_key,
 };
 use std::time::Duration;
 
@@ -97,4 +97,39 @@ async fn a_peer_that_is_known_by_its_address_is_not_dialled_twice_before_it_has_
     let second = messenger.open(&address, ConnectOptions::peer()).expect("begun");
     assert_eq!(first.id(), second.id());
     assert_eq!(messenger.sessions().len(), 1);
+}
+
+/// Nothing acknowledges the last word. Who missed it comes back for its session, and is told.
+#[tokio::test]
+async fn a_peer_whose_connection_died_with_the_last_word_hears_that_the_session_was_closed() {
+    let keyring = keyring();
+    let server = server(Mode::Secure, &keyring).build().expect("valid");
+    let address = server.listen(loopback()).await.expect("listening");
+    let relay = Relay::new(&address, 1, 1..2, 0).await;
+    let client = client(Mode::Secure, &keyring).build().expect("valid");
+    let theirs =
+        within(client.connect(std::slice::from_ref(&relay.address), lossless())).await.expect("connected");
+    let ours = within(server.accept()).await.expect("a session");
+    let mut events = theirs.events();
+
+    relay.mute();
+    let arrived = theirs.send(numbered(1)).await.expect("queued");
+    assert_eq!(number_of(&within(ours.recv()).await.expect("the message")), 1);
+    assert_eq!(within(ours.close()).await, EndReason::Closed);
+    assert!(arrived.outcome().is_none(), "its acknowledgement was swallowed, and the last word with it");
+    relay.close();
+    until(|| relay.cuts() == 1).await;
+    let late = theirs.send(numbered(2)).await.expect("nobody has said that it is over");
+    relay.open();
+
+    assert_eq!(within(theirs.ended()).await, EndReason::PeerClosed);
+    assert_eq!(within(arrived).await, Ok(()));
+    assert_eq!(within(late).await, Err(Lost::Session(LossReason::PeerClosed)));
+    let mut seen = Vec::new();
+    while let Some(event) = within(events.next()).await {
+        seen.push(event);
+    }
+    assert!(!seen.iter().any(|event| matches!(event, SessionEvent::Reset { .. })), "{seen:?}");
+    assert!(matches!(seen.last(), Some(SessionEvent::Ended(EndReason::PeerClosed))), "{seen:?}");
+    until(|| server.sessions().is_empty()).await;
 }

@@ -35,6 +35,7 @@ const EXPECTED: &[&str] = &[
     "closed, drained",
     "closed, not drained",
     "closed by the peer",
+    "came back for a closed session",
     "replaced",
     "lossy session lost",
     "revoked before it had a number",

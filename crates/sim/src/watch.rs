@@ -171,6 +171,7 @@ impl Watch {
                 self.situations.meet(if reset.full { "RESET full" } else { "RESET partial" });
             }
             Decision::Reply(_) => {}
+            Decision::Closed { .. } => self.situations.meet("came back for a closed session"),
             Decision::Refuse(ConnectionError::Stale { .. }) => self.situations.meet("stale attempt refused"),
             Decision::Refuse(ConnectionError::WrongTarget { .. }) => {
                 self.situations.meet("wrong target refused");

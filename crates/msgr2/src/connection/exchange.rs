@@ -58,7 +58,7 @@ impl Connection {
         }
     }
 
-    fn close_spoken(&self) -> bool {
+    pub(super) fn close_spoken(&self) -> bool {
         let peer = self.agreement.peer_banner.as_ref().map_or(0, |b| b.supported);
         peer & self.config.msgr2_supported & FEATURE_OUTLAST_CLOSE != 0
     }

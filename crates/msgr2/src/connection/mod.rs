@@ -37,7 +37,10 @@ use crate::message::{Message, Received};
 use crate::random::Generator;
 use crate::session::Session;
 use crate::session::handshake::Introduction;
-use crate::wire::{AddrKind, AddrVec, Banner, EntityAddr, Hello, MessageHeader, Payload};
+use crate::wire::{
+    AddrKind, AddrVec, Banner, Close, EntityAddr, Hello, MessageHeader, Payload, SessionReconnectOk,
+    SessionReset,
+};
 use auth::{ClientAuth, ServerAuth};
 use bytes::BytesMut;
 use connector::Reply;
@@ -474,6 +477,16 @@ impl Connection {
                 self.encoder.encode_control(&control, &mut self.out)?;
                 self.set_state(State::SessionAccepting);
                 self.parse(now)
+            }
+            // Who does not know CLOSE is told what it would hear from any end that has forgotten the session.
+            Decision::Closed { .. } if !self.close_spoken() => {
+                self.carry_out(Decision::Reply(SessionReset { full: true }.into()), now)
+            }
+            Decision::Closed { msg_seq } => {
+                self.send(&SessionReconnectOk { msg_seq })?;
+                self.send(&Close)?;
+                self.ending = Some(ConnectionError::SessionEnded);
+                Ok(())
             }
             Decision::Refuse(error) => Err(error),
         }

@@ -74,6 +74,11 @@ pub enum Decision {
     },
     /// The peer is told this, and may come again on the same connection.
     Reply(Control),
+    /// It comes for a session that this end has closed, and could not be told: it is now, if it understands CLOSE. Ours.
+    Closed {
+        /// How many of its messages had arrived.
+        msg_seq: u64,
+    },
     /// The connection ends.
     Refuse(ConnectionError),
 }
@@ -107,15 +112,19 @@ impl Endpoint {
         self.config.accepted.get(&entity_type).unwrap_or(&self.config.accepted_default)
     }
 
+    /// What the newcomer's session is found by, if it is one that is found again.
+    fn key(&self, request: &SessionRequest) -> Option<Key> {
+        let config = self.accepted_config(request.entity_type);
+        if !config.policy.registers() {
+            return None;
+        }
+        request.key(config.matching, config.policy.is_peer())
+    }
+
     /// Which session the newcomer may mean.
     #[must_use]
     pub fn locate(&self, request: &SessionRequest) -> Located {
-        let config = self.accepted_config(request.entity_type);
-        if !config.policy.registers() {
-            return Located::Unknown;
-        }
-        let key = request.key(config.matching, config.policy.is_peer());
-        match key.and_then(|key| self.keys.get(&key)) {
+        match self.key(request).and_then(|key| self.keys.get(&key)) {
             Some(id) => Located::Known(*id),
             None => Located::Unknown,
         }
@@ -358,6 +367,12 @@ fn decide_reconnect(
     now: Instant,
 ) -> Decision {
     let reset = |full| Decision::Reply(SessionReset { full }.into());
+    // Ours: this end has closed it and is about to bury it, or has.
+    let buried = || endpoint.closed.find(&endpoint.key(request)?, reconnect);
+    let closing = existing.as_ref().filter(|s| s.continues(reconnect) && is_peer_of(s, request));
+    if let Some(msg_seq) = closing.and_then(|s| s.closed_here()).or_else(buried) {
+        return Decision::Closed { msg_seq };
+    }
     // 1. and 2. Not known (any more).
     let Some(session) = existing.filter(|s| s.state != SessionState::Closed) else { return reset(true) };
     // Somebody else's session is never touched.

@@ -5,15 +5,17 @@
 //! [`Endpoint::locate`] names to [`Endpoint::decide`], which weighs and changes it in one go.
 //!
 //! **What puts something in:** [`Endpoint::connect`], [`Endpoint::dial`], [`Endpoint::accept`], [`Endpoint::decide`],
-//! [`Endpoint::learn_address`], [`Endpoint::raise_global_seq`], [`Endpoint::forget`]. What comes out is returned; there
+//! [`Endpoint::learn_address`], [`Endpoint::raise_global_seq`], [`Endpoint::bury`]. What comes out is returned; there
 //! is nothing to poll.
 //!
 //! **The rule for crossed connections, in words:** of two connections that two peers open to each other at the same
 //! time, the one opened by the lower address (between our own ends: the lower name) survives. The end that answers WAIT
 //! owes its own connection, and dials even with nothing to send.
 
+mod closed;
 pub mod decide;
 
+pub use closed::CLOSED_SESSIONS_MAX;
 pub use decide::{Answer, Decision, Introduced, Located, SessionRequest};
 
 use crate::connection::{Authority, Connection, ConnectionConfig, Credential, Start};
@@ -99,6 +101,7 @@ pub struct Endpoint {
     pub(crate) by_id: BTreeMap<SessionId, Entry>,
     /// How many of them came in, by the name that their peers proved. No entry is 0.
     by_name: BTreeMap<EntityName, usize>,
+    closed: closed::Closed,
     rng: Generator,
 }
 
@@ -124,6 +127,7 @@ impl Endpoint {
             keys: BTreeMap::new(),
             by_id: BTreeMap::new(),
             by_name: BTreeMap::new(),
+            closed: closed::Closed::default(),
             rng: Generator::from_seed(seed),
         }
     }
@@ -206,7 +210,7 @@ impl Endpoint {
     /// between two equals, so ask before opening another with [`Endpoint::connect`]. None for a client, which may have
     /// as many as it likes, and for a peer that is known by its name but was not named.
     ///
-    /// It may have ended already, as long as nobody has said so with [`Endpoint::forget`].
+    /// It may have ended already, as long as nobody has said so with [`Endpoint::bury`].
     #[must_use]
     pub fn registered(&self, target: &Target, config: &SessionConfig) -> Option<SessionId> {
         self.keys.get(&key_of_dialled(target, config)?).copied()
@@ -295,7 +299,16 @@ impl Endpoint {
         }
     }
 
-    /// The session has ended: nothing finds it any more. The one place where entries end.
+    /// The session has ended: nothing finds it any more. If this end has closed it, its peer is told so should it come
+    /// back for it ([`CLOSED_SESSIONS_MAX`]).
+    pub fn bury(&mut self, session: &Session) {
+        if let Some(entry) = self.by_id.get(&session.id()) {
+            self.closed.note(&entry.keys, session);
+        }
+        self.forget(session.id());
+    }
+
+    /// Nothing finds the session any more, and nothing of it is remembered. The one place where entries end.
     pub fn forget(&mut self, id: SessionId) {
         let Some(entry) = self.by_id.remove(&id) else { return };
         for key in entry.keys {

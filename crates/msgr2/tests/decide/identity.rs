@@ -97,6 +97,67 @@ fn a_restarted_peer_is_no_stale_attempt() {
     assert_eq!(acceptor.reconnect(reconnect(LOWER, 1, 51, 1)), reset(false));
 }
 
+/// As the connection dies with the word that says so.
+fn closed(acceptor: &mut Acceptor) {
+    acceptor.lost();
+    acceptor.session().close(NOW, Duration::from_secs(1));
+    assert_eq!(acceptor.session().end(), Some(&EndReason::Closed));
+}
+
+#[test]
+fn who_comes_back_for_a_session_that_was_closed_is_told_so() {
+    let (mut acceptor, cookie) = established();
+    closed(&mut acceptor);
+    let told = Decision::Closed { msg_seq: 0 };
+    assert_eq!(acceptor.reconnect(reconnect(LOWER, cookie, 2, 1)), told, "its driver still has it");
+    let session = acceptor.session.take().unwrap();
+    acceptor.endpoint.bury(&session);
+    assert_eq!(acceptor.endpoint.sessions(), 0);
+    assert_eq!(acceptor.reconnect(reconnect(HIGHER, cookie, 3, 1)), told, "from wherever");
+    for wrong in [0, cookie ^ 1] {
+        assert_eq!(acceptor.reconnect(reconnect(LOWER, wrong, 2, 1)), reset(true));
+    }
+    let other = SessionReconnect { client_cookie: COOKIE + 1, ..reconnect(LOWER, cookie, 2, 1) };
+    assert_eq!(acceptor.reconnect(other), reset(true));
+    // Who wants a new one gets it, and the old one stays closed.
+    let fresh = accepted(acceptor.ident(client_ident(LOWER, 4, COOKIE + 1))).cookie;
+    assert_ne!(fresh, cookie);
+    let beside = acceptor.session.take();
+    assert_eq!(acceptor.reconnect(reconnect(LOWER, cookie, 5, 1)), told);
+    acceptor.session = beside;
+    acceptor.newcomer("client.b");
+    assert_eq!(acceptor.reconnect(reconnect(LOWER, cookie, 6, 1)), reset(true), "somebody else");
+}
+
+#[test]
+fn the_sessions_that_were_closed_last_are_remembered() {
+    let (mut acceptor, cookie) = established();
+    closed(&mut acceptor);
+    let first = acceptor.session.take().unwrap();
+    acceptor.endpoint.bury(&first);
+    for number in 1..=CLOSED_SESSIONS_MAX as u64 {
+        let told = acceptor.reconnect(reconnect(LOWER, cookie, 2, 1));
+        assert_eq!(told, Decision::Closed { msg_seq: 0 }, "{number}");
+        accepted(acceptor.ident(client_ident(LOWER, 1, COOKIE + number)));
+        closed(&mut acceptor);
+        let session = acceptor.session.take().unwrap();
+        acceptor.endpoint.bury(&session);
+    }
+    assert_eq!(acceptor.reconnect(reconnect(LOWER, cookie, 2, 1)), reset(true));
+}
+
+/// Ceph has no word for it: its clients hear what Ceph would say.
+#[test]
+fn by_address_a_closed_session_is_as_if_it_had_never_been() {
+    let mut acceptor = Acceptor::by_address(Policy::STATEFUL_SERVER);
+    let cookie = accepted(acceptor.ident(ident(LOWER, 1, COOKIE))).cookie;
+    closed(&mut acceptor);
+    assert_eq!(acceptor.reconnect(reconnect(LOWER, cookie, 2, 1)), reset(true));
+    let session = acceptor.session.take().unwrap();
+    acceptor.endpoint.bury(&session);
+    assert_eq!(acceptor.reconnect(reconnect(LOWER, cookie, 2, 1)), reset(true));
+}
+
 /// Cookie 0 is everybody's.
 #[test]
 fn clients_without_a_cookie_do_not_get_each_others_sessions() {

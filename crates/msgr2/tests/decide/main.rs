@@ -17,7 +17,7 @@ mod reconnect_rows;
 mod registered;
 
 use outlast_cephx::EntityName;
-use outlast_msgr2::endpoint::{Answer, Introduced, NoAddress, SESSIONS_PER_NAME_MAX};
+use outlast_msgr2::endpoint::{Answer, CLOSED_SESSIONS_MAX, Introduced, NoAddress, SESSIONS_PER_NAME_MAX};
 use outlast_msgr2::wire::{
     AddrVec, ClientIdent, Control, EntityAddr, IDENT_FLAG_LOSSY, IdentMissingFeatures, ServerIdent,
     SessionReconnect, SessionReset, SessionRetry, SessionRetryGlobal, Wait,
@@ -30,6 +30,7 @@ use outlast_msgr2::{
 use outlast_session::{AckError, Instant, LossReason, MessageId, ReceiptStatus};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 const NOW: Instant = Instant::from_nanos(5_000_000_000);
 const OSD: u8 = 4;

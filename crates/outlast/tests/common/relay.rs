@@ -23,6 +23,7 @@ struct State {
     cuts: AtomicU64,
     stopped: AtomicBool,
     closed: AtomicBool,
+    muted: AtomicBool,
 }
 
 impl Relay {
@@ -71,8 +72,14 @@ impl Relay {
         self.state.closed.store(true, Ordering::Relaxed);
     }
 
+    /// Swallows what comes back, until it is opened again.
+    pub fn mute(&self) {
+        self.state.muted.store(true, Ordering::Relaxed);
+    }
+
     /// Lets newcomers through again.
     pub fn open(&self) {
+        self.state.muted.store(false, Ordering::Relaxed);
         self.state.closed.store(false, Ordering::Relaxed);
     }
 
@@ -94,16 +101,29 @@ async fn forward(mut from: TcpStream, mut to: TcpStream, mut budget: u64, state:
         if state.stopped.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
-        let (result, buffer, out) = tokio::select! {
-            result = from.read(&mut there) => (result, &there, &mut to),
-            result = to.read(&mut back) => (result, &back, &mut from),
+        let (result, buffer, out, answers) = tokio::select! {
+            result = from.read(&mut there) => (result, &there, &mut to, false),
+            result = to.read(&mut back) => (result, &back, &mut from, true),
             () = tokio::time::sleep(std::time::Duration::from_millis(5)), if state.closed.load(Ordering::Relaxed) => {
                 state.cuts.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             () = tokio::time::sleep(std::time::Duration::from_millis(20)) => continue,
         };
-        let Ok(len @ 1..) = result else { return };
+        let muted = answers && state.muted.load(Ordering::Relaxed);
+        let Ok(len @ 1..) = result else {
+            if muted {
+                // Not even its end is heard: the line goes dead.
+                while !state.closed.load(Ordering::Relaxed) {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+                state.cuts.fetch_add(1, Ordering::Relaxed);
+            }
+            return;
+        };
+        if muted {
+            continue;
+        }
         let len = len.min(usize::try_from(budget).unwrap_or(usize::MAX));
         if out.write_all(&buffer[..len]).await.is_err() {
             return;

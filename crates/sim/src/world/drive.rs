@@ -346,7 +346,7 @@ impl World {
         for (session_id, session) in &mut process.sessions {
             while let Some(event) = session.poll_event() {
                 if matches!(event, SessionEvent::Ended(_)) {
-                    process.endpoint.forget(*session_id);
+                    process.endpoint.bury(session);
                 }
                 if self.planted.as_ref().is_some_and(|p| p.swallows(&event)) {
                     continue;

@@ -1,0 +1,71 @@
+//! Sessions that this end has closed, for peers that could not be told so: nothing acknowledges a CLOSE, and the connection
+//! may die with it. Such a peer comes back for its session. It hears that the session goes on and, at once, that it is
+//! closed; so it learns how much of what it sent had arrived, and begins nothing anew.
+
+use super::Key;
+use crate::error::EndReason;
+use crate::session::{Matching, Session};
+use crate::wire::SessionReconnect;
+use std::collections::{BTreeMap, VecDeque};
+
+/// How many closed sessions are remembered, the last of them: around 1 MiB. Who comes back later than that many others have
+/// closed hears SESSION_RESET, as from a process that was started anew.
+pub const CLOSED_SESSIONS_MAX: usize = 4096;
+
+/// What a peer that comes back must know, and is told.
+#[derive(Clone, Copy)]
+struct Last {
+    client_cookie: u64,
+    server_cookie: u64,
+    msg_seq: u64,
+}
+
+/// The sessions that were closed last. Without Debug: cookies are in it.
+#[derive(Default)]
+pub(super) struct Closed {
+    by_key: BTreeMap<Key, Last>,
+    /// Each key once, the oldest first.
+    order: VecDeque<Key>,
+}
+
+impl Closed {
+    /// Remembers a session that has ended and was found by these keys, if this end closed it and its peer may come back.
+    pub(super) fn note(&mut self, keys: &[Key], session: &Session) {
+        let Some(msg_seq) = session.closed_here() else { return };
+        let (client_cookie, server_cookie) = (session.client_cookie, session.server_cookie);
+        let last = Last { client_cookie, server_cookie, msg_seq };
+        for key in keys {
+            if self.by_key.insert(key.clone(), last).is_none() {
+                self.order.push_back(key.clone());
+            }
+        }
+        while self.order.len() > CLOSED_SESSIONS_MAX {
+            if let Some(oldest) = self.order.pop_front() {
+                self.by_key.remove(&oldest);
+            }
+        }
+    }
+
+    /// How much had arrived of the session that the peer comes back for, if it is one of these.
+    pub(super) fn find(&self, key: &Key, reconnect: &SessionReconnect) -> Option<u64> {
+        let last = self.by_key.get(key)?;
+        let same =
+            last.client_cookie == reconnect.client_cookie && last.server_cookie == reconnect.server_cookie;
+        same.then_some(last.msg_seq)
+    }
+}
+
+impl Session {
+    /// Whether the newcomer comes for this very session.
+    pub(super) fn continues(&self, reconnect: &SessionReconnect) -> bool {
+        self.client_cookie == reconnect.client_cookie && self.server_cookie == reconnect.server_cookie
+    }
+
+    /// How many of the peer's messages arrived before this end closed the session. None if it did not, and if the peer
+    /// cannot know of it: a session that never was established, or one with Ceph, which has no word for this.
+    pub(super) fn closed_here(&self) -> Option<u64> {
+        let closed = matches!(self.end(), Some(EndReason::Closed | EndReason::ClosedUndrained));
+        let known = self.config.matching == Matching::Identity && self.server_cookie != 0;
+        (closed && known).then(|| self.ack_seq())
+    }
+}
