@@ -44,7 +44,7 @@ const ROWS: &str = "\
 | quinn | tokio's codec over one bidirectional QUIC stream, payloads from 16 KiB by reference; TLS 1.3 as QUIC has it, datagrams of 6000 bytes |
 | zeromq | the crate `zeromq`: PUSH to PULL there, and another pair back; no checksum |
 | ceph_perf_msgr | Ceph 18's `ceph_perf_msgr_server` and `_client`, crc mode, with the sleep after each message taken out; three threads each; calls only, of one buffer that is never written and whose checksum Ceph keeps; its latency is a mean |
-| outlast crc | `Session::send` with a receipt for every message that is seen to end acknowledged; `Session::call` one at a time, a `CallQueue` for 32, replies by `Session::send_many`; lossless sessions without authentication |
+| outlast crc | streams by `Session::send_many` of 32 KiB at a time, with a receipt for each batch that is seen to end acknowledged; `Session::call` one at a time, a `CallQueue` for 32, replies by `Session::send_many`; lossless sessions without authentication |
 | outlast secure | the same with cephx and secure mode |
 | outlast as ceph | outlast crc with the work of Ceph's programs: a front of 64 bytes for each request, and as data the same buffer again and again, which nobody writes or reads |
 ";
