@@ -212,6 +212,10 @@ impl World {
                 control.encode(&mut bytes);
                 assert!(self.sessions.values().all(|session| !session.is_ready_on(channel)));
             }
+            Decision::Closed { msg_seq: _ } => {
+                assert!(reconnects, "only who comes back is told");
+                assert!(self.sessions.values().all(|session| !session.is_ready_on(channel)));
+            }
             Decision::Refuse(error) => {
                 let _ = (error.fault(), error.is_refusal(), error.to_string());
             }
@@ -219,10 +223,10 @@ impl World {
     }
 
     fn collect(&mut self) {
-        for (id, session) in &mut self.sessions {
+        for session in self.sessions.values_mut() {
             while let Some(event) = session.poll_event() {
                 if matches!(event, SessionEvent::Ended(_)) {
-                    self.endpoint.forget(*id);
+                    self.endpoint.bury(session);
                 }
             }
             while session.poll_revocation().is_some() {}

@@ -238,7 +238,7 @@ impl Process {
         for (id, session) in &mut self.sessions {
             while let Some(event) = session.poll_event() {
                 if matches!(event, SessionEvent::Ended(_)) {
-                    self.endpoint.forget(*id);
+                    self.endpoint.bury(session);
                 }
                 self.events.push((*id, event));
                 busy = true;

@@ -142,7 +142,8 @@ async fn race(name: &Address, mut waiting: VecDeque<SocketAddr>) -> Result<(Sock
     }
 }
 
-async fn open_tcp(from: Option<IpAddr>, to: SocketAddr) -> io::Result<Socket> {
+/// A socket that is about to be connected.
+fn prepared(from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(from) = from {
         socket.bind(SocketAddr::new(from, 0))?;
@@ -150,6 +151,11 @@ async fn open_tcp(from: Option<IpAddr>, to: SocketAddr) -> io::Result<Socket> {
     if to.ip().to_canonical().is_loopback() {
         avoid_pacing(&SockRef::from(&socket));
     }
+    Ok(socket)
+}
+
+async fn open_tcp(from: Option<IpAddr>, to: SocketAddr) -> io::Result<Socket> {
+    let socket = prepared(from, to)?;
     let stream = tokio::select! {
         stream = socket.connect(to) => stream?,
         // Whatever was answered would be answered to an address that is gone.
@@ -161,6 +167,21 @@ async fn open_tcp(from: Option<IpAddr>, to: SocketAddr) -> io::Result<Socket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn only_what_stays_within_this_machine_is_taken_off_the_systems_congestion_control() {
+        let of = |to: &str| {
+            let socket = prepared(None, to.parse().expect("an address")).expect("a socket");
+            SockRef::from(&socket).tcp_congestion().expect("TCP")
+        };
+        let usual = SockRef::from(&TcpSocket::new_v4().expect("a socket")).tcp_congestion().expect("TCP");
+        for here in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert_eq!(of(here)[..4], *b"reno", "{here}");
+        }
+        // An address for documentation (RFC 5737).
+        assert_eq!(of("192.0.2.1:1"), usual);
+    }
 
     #[test]
     fn families_take_turns() {

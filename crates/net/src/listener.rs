@@ -106,14 +106,6 @@ impl Listener {
         Ok(Self { kind: Kind::Unix { listener, _file: file }, address: Address::Unix(path.to_owned()) })
     }
 
-    #[cfg(test)]
-    pub(crate) fn socket(&self) -> Option<SockRef<'_>> {
-        match &self.kind {
-            Kind::Tcp(listener) => Some(SockRef::from(listener)),
-            Kind::Unix { .. } => None,
-        }
-    }
-
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> &Address {
@@ -178,5 +170,21 @@ impl Drop for OwnFile {
         {
             tracing::debug!(path = %self.path.display(), %error, "the socket's file stays");
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// Else BBR, where it is the system's choice, has set its pacing up before this crate sees the connection.
+    #[tokio::test]
+    async fn what_a_listener_within_this_machine_accepts_was_never_paced() {
+        let listener = Listener::bind(&Address::Ip("127.0.0.1:0".parse().expect("an address"))).await;
+        let Kind::Tcp(listener) = listener.expect("a port").kind else { panic!("a TCP address") };
+        let _dialled =
+            std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (accepted, _) = listener.accept().await.expect("dialled");
+        assert_eq!(SockRef::from(&accepted).tcp_congestion().expect("TCP")[..4], *b"reno");
     }
 }

@@ -231,25 +231,6 @@ mod ending {
     use crate::{Listener, connect};
     use tokio::io::AsyncReadExt;
 
-    /// Else BBR, where it is the system's choice, has set its pacing up before this crate sees the connection.
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn a_listener_within_this_machine_hands_its_congestion_control_on() {
-        let listener = Listener::bind(&Address::Ip("127.0.0.1:0".parse().expect("an address"))).await;
-        let listener = listener.expect("a port");
-        let to = listener.address().ip().expect("an address");
-        let dialled = std::net::TcpStream::connect(to).expect("it listens");
-        let (accepted, _) = listener.accept().await;
-        let Socket::Tcp(accepted) = accepted else { panic!("TCP was dialled") };
-        let of = |socket: SockRef<'_>| {
-            let name = socket.tcp_congestion().expect("a TCP socket");
-            String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned()
-        };
-        assert_eq!(of(SockRef::from(&accepted.stream)), "reno");
-        assert_eq!(of(listener.socket().expect("TCP")), "reno");
-        drop(dialled);
-    }
-
     #[tokio::test]
     async fn a_connection_that_shall_be_reset_is_reset_and_another_ends_in_order() {
         for resets in [true, false] {

@@ -5,6 +5,7 @@ use crate::landing::Runway;
 use crate::messenger::Inner;
 use crate::session::Session;
 use crate::stats::Agreed;
+use outlast_msgr2::endpoint::Introduced;
 use outlast_msgr2::{Connection, ConnectionError, ConnectionEvent, Decision, Located, SessionRequest};
 use outlast_net::{Address, DriveEnd, Exchange, HalfOpenPlace, Host, Moved, Socket, drive};
 use outlast_session::Instant;
@@ -81,6 +82,7 @@ impl Carrier {
         let inner = &self.inner;
         let name = request.name.clone();
         let channel = request.channel;
+        let is_new = matches!(request.introduced, Introduced::Ident(_));
         let mut table = inner.table();
         let located = table.endpoint.locate(&request);
         let known = match located {
@@ -89,7 +91,10 @@ impl Carrier {
         };
         debug_assert!(located == Located::Unknown || known.is_some(), "closed means absent");
         let (decision, fresh) = match &known {
-            None if !inner.may_accept() => (Decision::Refuse(ConnectionError::TooManySessions), None),
+            // Who only comes back takes nobody's place.
+            None if is_new && !inner.may_accept() => {
+                (Decision::Refuse(ConnectionError::TooManySessions), None)
+            }
             None => table.endpoint.decide(request, None, now),
             Some(core) => {
                 let mut wakes = Vec::new();
@@ -131,7 +136,7 @@ impl Carrier {
                 tracing::debug!(channel = channel.0, address = %self.address, %answer, "a newcomer was answered");
             }
             Decision::Closed { .. } => {
-                tracing::debug!(channel = channel.0, address = %self.address, "a newcomer is told that its session was closed");
+                tracing::debug!(channel = channel.0, address = %self.address, "a newcomer came back for a session that was closed");
             }
             Decision::Refuse(reason) => {
                 let peer = name.as_ref().map(tracing::field::display);

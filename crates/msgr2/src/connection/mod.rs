@@ -447,7 +447,8 @@ impl StreamChannel for Connection {
 
 /// What the endpoint decided, as the connection carries it out.
 impl Connection {
-    /// The endpoint's answer to [`Connection::poll_request`].
+    /// The endpoint's answer to [`Connection::poll_request`]. After [`Decision::Closed`] only writing and
+    /// [`Connection::poll_end`] are left, unless the peer does not understand CLOSE and is told of a reset instead.
     ///
     /// # Errors
     /// The decision was to refuse, the answer could not be encoded, or the connection ended before the decision came: it is

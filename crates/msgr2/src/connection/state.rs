@@ -66,7 +66,8 @@ pub enum State {
     CompressionAccepting,
     /// Waits for CLIENT_IDENT or SESSION_RECONNECT.
     SessionAccepting,
-    /// *Ours*: one of them is in; the endpoint weighs it against the sessions it knows.
+    /// *Ours*: one of them is in; the endpoint weighs it against the sessions it knows. For a session that this end has closed,
+    /// the connection says so from here (RECONNECT_OK and CLOSE) and ends once that is written.
     SessionDeciding,
     /// Bound to a session; messages flow.
     Ready,

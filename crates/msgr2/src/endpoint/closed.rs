@@ -6,10 +6,10 @@ use super::Key;
 use crate::error::EndReason;
 use crate::session::{Matching, Session};
 use crate::wire::SessionReconnect;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-/// How many closed sessions are remembered, the last of them: around 1 MiB. Who comes back later than that many others have
-/// closed hears SESSION_RESET, as from a process that was started anew.
+/// How many closed sessions an endpoint remembers, the last of them, whosoever they were: around 1 MiB. Who comes back when as
+/// many others have been closed since hears SESSION_RESET, as from a process that was started anew.
 pub const CLOSED_SESSIONS_MAX: usize = 4096;
 
 /// What a peer that comes back must know, and is told.
@@ -18,14 +18,17 @@ struct Last {
     client_cookie: u64,
     server_cookie: u64,
     msg_seq: u64,
+    /// Its place among all that were ever noted.
+    place: u64,
 }
 
 /// The sessions that were closed last. Without Debug: cookies are in it.
 #[derive(Default)]
 pub(super) struct Closed {
     by_key: BTreeMap<Key, Last>,
-    /// Each key once, the oldest first.
-    order: VecDeque<Key>,
+    /// By their places: each key once, the oldest first.
+    order: BTreeMap<u64, Key>,
+    next: u64,
 }
 
 impl Closed {
@@ -33,14 +36,17 @@ impl Closed {
     pub(super) fn note(&mut self, keys: &[Key], session: &Session) {
         let Some(msg_seq) = session.closed_here() else { return };
         let (client_cookie, server_cookie) = (session.client_cookie, session.server_cookie);
-        let last = Last { client_cookie, server_cookie, msg_seq };
         for key in keys {
-            if self.by_key.insert(key.clone(), last).is_none() {
-                self.order.push_back(key.clone());
+            let place = self.next;
+            self.next += 1;
+            let last = Last { client_cookie, server_cookie, msg_seq, place };
+            if let Some(before) = self.by_key.insert(key.clone(), last) {
+                self.order.remove(&before.place);
             }
+            self.order.insert(place, key.clone());
         }
         while self.order.len() > CLOSED_SESSIONS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
+            if let Some((_, oldest)) = self.order.pop_first() {
                 self.by_key.remove(&oldest);
             }
         }

@@ -200,7 +200,7 @@ impl Endpoint {
     ) -> (Decision, Option<Session>) {
         // 1. It is over: as if there were none.
         if session.state == SessionState::Closed {
-            self.forget(session.id);
+            self.bury(session);
             return self.admit(request, ident, config, now);
         }
         // Somebody else's session is never touched, whatever addresses a newcomer claims.

@@ -146,6 +146,41 @@ fn the_sessions_that_were_closed_last_are_remembered() {
     assert_eq!(acceptor.reconnect(reconnect(LOWER, cookie, 2, 1)), reset(true));
 }
 
+/// The driver has not buried it yet when another process of the same name introduces itself.
+#[test]
+fn a_newcomer_does_not_wipe_out_what_is_known_of_a_session_that_was_just_closed() {
+    let mut acceptor = Acceptor::by_identity(Policy::LOSSLESS_PEER, "osd.1");
+    let cookie = accepted(acceptor.ident(ident(LOWER, 1, COOKIE))).cookie;
+    closed(&mut acceptor);
+    let ended = acceptor.session().id();
+    accepted(acceptor.ident(ident(HIGHER, 1, COOKIE + 1)));
+    assert_ne!(acceptor.session().id(), ended);
+    assert_eq!(acceptor.reconnect(reconnect(LOWER, cookie, 2, 1)), Decision::Closed { msg_seq: 0 });
+}
+
+/// Peers have one place, which moves to the end of the queue each time.
+#[test]
+fn a_peer_that_closes_again_is_among_the_last() {
+    let mut acceptor = Acceptor::by_identity(Policy::LOSSLESS_PEER, "osd.1");
+    let mut close_once = |name: &str, number: i64| {
+        acceptor.newcomer(name);
+        let introduced = ClientIdent { global_id: number, ..ident(LOWER, 1, COOKIE) };
+        let cookie = accepted(acceptor.ident(introduced)).cookie;
+        closed(&mut acceptor);
+        let session = acceptor.session.take().unwrap();
+        acceptor.endpoint.bury(&session);
+        cookie
+    };
+    close_once("osd.1", 1);
+    for number in 2..=CLOSED_SESSIONS_MAX as i64 {
+        close_once(&format!("osd.{number}"), number);
+    }
+    let cookie = close_once("osd.1", 1);
+    close_once("osd.9999", 9999);
+    acceptor.newcomer("osd.1");
+    assert_eq!(acceptor.reconnect(reconnect(LOWER, cookie, 2, 1)), Decision::Closed { msg_seq: 0 });
+}
+
 /// Ceph has no word for it: its clients hear what Ceph would say.
 #[test]
 fn by_address_a_closed_session_is_as_if_it_had_never_been() {

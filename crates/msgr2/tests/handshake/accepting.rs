@@ -1,18 +1,18 @@
 //! The accepting end against a dialler that breaks the rules.
 
-use crate::config::{OSD, connection};
-use crate::rig::{Talk, auth_request, client_ident, control_tags, hello};
+use crate::config::{OSD, connection, endpoint, server_address};
+use crate::rig::{End, Talk, auth_request, client_ident, control_tags, hello};
 use bytes::Bytes;
-use outlast_msgr2::connection::{AUTH_ROUNDS_MAX, RETRIES_MAX, State};
+use outlast_msgr2::connection::{AUTH_ROUNDS_MAX, FEATURE_OUTLAST_CLOSE, RETRIES_MAX, State};
 use outlast_msgr2::frame::{FrameError, Tag};
 use outlast_msgr2::wire::{
     Ack, AddrVec, AuthBadMethod, AuthDone, AuthMethod, AuthReplyMore, AuthRequest, AuthRequestMore,
     AuthSignature, Banner, BannerError, ClientIdent, Close, CompressionDone, CompressionMethod,
-    CompressionRequest, ConnectionMode, Control, EntityAddr, FEATURE_REVISION_1, IdentMissingFeatures,
-    Keepalive2, Keepalive2Ack, SessionReconnect, SessionReconnectOk, SessionReset, SessionRetry,
-    SessionRetryGlobal, Stamp, Wait,
+    CompressionRequest, ConnectionMode, Control, EntityAddr, FEATURE_COMPRESSION, FEATURE_REVISION_1,
+    IdentMissingFeatures, Keepalive2, Keepalive2Ack, SessionReconnect, SessionReconnectOk, SessionReset,
+    SessionRetry, SessionRetryGlobal, Stamp, Wait,
 };
-use outlast_msgr2::{Authority, ConnectionError, FEATURE_MSG_ADDR2, SessionEvent};
+use outlast_msgr2::{Authority, ConnectionError, FEATURE_MSG_ADDR2, Matching, Policy, SessionEvent};
 use outlast_session::AckError;
 
 /// A payload that can be read, for each control frame.
@@ -411,4 +411,40 @@ fn the_greatest_numbers_are_taken_without_harm() {
     assert_eq!(talk.last(), SessionRetry { connect_seq: max }.into());
     talk.say(reconnect(77, server_cookie, max, max, 1));
     assert_eq!(talk.state(), State::Ready);
+}
+
+// ---------------------------------------------------------------------- sessions that this end has closed
+
+/// Between our own ends, over a connection whose peer understands CLOSE and one whose peer does not.
+#[test]
+fn who_comes_back_for_a_closed_session_hears_the_end_of_it_or_at_least_a_reset() {
+    for understands in [true, false] {
+        let mut connection = connection(OSD);
+        connection.msgr2_supported |= FEATURE_OUTLAST_CLOSE;
+        let mut config = endpoint("osd.2", server_address(), connection, Policy::STATEFUL_SERVER);
+        config.accepted_default.matching = Matching::Identity;
+        let mut talk = Talk::with(End::accepting(config, Authority::None));
+        talk.until(State::Ready);
+        let Control::ServerIdent(ident) = talk.last() else { panic!("no session") };
+        talk.message(1, 0, b"arrived");
+        talk.end.session().abort();
+        talk.end.drain();
+        talk.fails_with(&ConnectionError::SessionEnded);
+
+        talk.accept_again();
+        let close = if understands { FEATURE_OUTLAST_CLOSE } else { 0 };
+        let supported = FEATURE_REVISION_1 | FEATURE_COMPRESSION | close;
+        talk.raw(&Banner { supported, required: 0 }.encode());
+        talk.until(State::SessionAccepting);
+        talk.say(reconnect(77, ident.cookie, 2, 1, 0));
+        let said = talk.controls();
+        if understands {
+            let [.., ok, end] = &said[..] else { panic!("{said:?}") };
+            assert_eq!([ok, end], [&SessionReconnectOk { msg_seq: 1 }.into(), &Close.into()]);
+            assert_eq!(talk.end.error, Some(ConnectionError::SessionEnded));
+        } else {
+            assert_eq!(said.last(), Some(&SessionReset { full: true }.into()));
+            assert_eq!((talk.state(), &talk.end.error), (State::SessionAccepting, &None));
+        }
+    }
 }
