@@ -103,7 +103,7 @@ async fn a_peer_that_is_known_by_its_address_is_not_dialled_twice_before_it_has_
 #[tokio::test]
 async fn a_peer_whose_connection_died_with_the_last_word_hears_that_the_session_was_closed() {
     let keyring = keyring();
-    let server = server(Mode::Secure, &keyring).build().expect("valid");
+    let server = server(Mode::Secure, &keyring).accept_queue(1).build().expect("valid");
     let address = server.listen(loopback()).await.expect("listening");
     let relay = Relay::new(&address, 1, 1..2, 0).await;
     let client = client(Mode::Secure, &keyring).build().expect("valid");
@@ -120,6 +120,8 @@ async fn a_peer_whose_connection_died_with_the_last_word_hears_that_the_session_
     relay.close();
     until(|| relay.cuts() == 1).await;
     let late = theirs.send(numbered(2)).await.expect("nobody has said that it is over");
+    // Nobody is taken in any more; but who only comes back takes nobody's place.
+    let other = within(client.connect(&[address], lossless())).await.expect("connected");
     relay.open();
 
     assert_eq!(within(theirs.ended()).await, EndReason::PeerClosed);
@@ -131,5 +133,6 @@ async fn a_peer_whose_connection_died_with_the_last_word_hears_that_the_session_
     }
     assert!(!seen.iter().any(|event| matches!(event, SessionEvent::Reset { .. })), "{seen:?}");
     assert!(matches!(seen.last(), Some(SessionEvent::Ended(EndReason::PeerClosed))), "{seen:?}");
+    other.abort();
     until(|| server.sessions().is_empty()).await;
 }
