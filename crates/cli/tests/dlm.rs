@@ -91,6 +91,19 @@ impl Cluster {
         self.command(node, arguments).output().expect("the command")
     }
 
+    /// A command that has the lock of `job` and goes on with `then`.
+    fn hold(&self, node: usize, then: &str, stdin: Stdio) -> Child {
+        let flag = self.home.file("held");
+        let script = format!("touch {}; {then}", flag.display());
+        let holder = self.command(node, &lock(&["job"], &script)).stdin(stdin).spawn().expect("a command");
+        let end = Instant::now() + PATIENCE;
+        while !flag.exists() {
+            assert!(Instant::now() < end, "the command runs");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        holder
+    }
+
     fn json(&self, node: usize, arguments: &[&str]) -> Option<Value> {
         let out = self.run(node, &[arguments, &["--json"]].concat());
         if out.status.success() { Some(serde_json::from_slice(&out.stdout).expect("JSON")) } else { None }
@@ -162,15 +175,7 @@ fn commands_on_three_machines_run_one_at_a_time() {
 #[test]
 fn a_lock_is_seen_waited_for_and_refused_as_with_flock() {
     let cluster = Cluster::start();
-    let flag = cluster.home.file("held");
-    let script = format!("touch {}; cat >/dev/null", flag.display());
-    let mut holder =
-        cluster.command(1, &lock(&["job"], &script)).stdin(Stdio::piped()).spawn().expect("a command");
-    let end = Instant::now() + PATIENCE;
-    while !flag.exists() {
-        assert!(Instant::now() < end, "the command runs");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mut holder = cluster.hold(1, "cat >/dev/null", Stdio::piped());
     // Others are refused, at once or in a while.
     assert_eq!(cluster.run(2, &lock(&["-n", "job"], "true")).status.code(), Some(1));
     assert_eq!(cluster.run(2, &lock(&["-n", "-E", "7", "job"], "true")).status.code(), Some(7));
@@ -200,14 +205,7 @@ fn a_lock_is_seen_waited_for_and_refused_as_with_flock() {
 #[test]
 fn a_member_that_was_killed_keeps_its_locks_until_the_file_says_that_it_is_gone() {
     let mut cluster = Cluster::start();
-    let flag = cluster.home.file("held");
-    let script = format!("touch {}; sleep 1000", flag.display());
-    let mut holder = cluster.command(3, &lock(&["job"], &script)).spawn().expect("a command");
-    let end = Instant::now() + PATIENCE;
-    while !flag.exists() {
-        assert!(Instant::now() < end, "the command runs");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mut holder = cluster.hold(3, "sleep 1000", Stdio::null());
     let mut waiting = cluster.command(1, &lock(&["job"], "true")).spawn().expect("a command");
     let mut dead = cluster.signal(3, rustix::process::Signal::KILL);
     dead.wait().expect("an end");
@@ -233,14 +231,7 @@ fn a_member_that_was_killed_keeps_its_locks_until_the_file_says_that_it_is_gone(
 fn a_member_that_is_taken_out_of_the_file_leaves_by_itself_and_says_goodbye() {
     let mut cluster = Cluster::start();
     assert!(cluster.run(2, &lock(&["job"], "true")).status.success());
-    let flag = cluster.home.file("held");
-    let script = format!("touch {}; sleep 1000", flag.display());
-    let mut holder = cluster.command(3, &lock(&["job"], &script)).spawn().expect("a command");
-    let end = Instant::now() + PATIENCE;
-    while !flag.exists() {
-        assert!(Instant::now() < end, "the command runs");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mut holder = cluster.hold(3, "sleep 1000", Stdio::null());
     cluster.write("members 1 2\n");
     assert_eq!(code(&mut holder), Some(5), "its command is told");
     let mut left = cluster.nodes[2].take().expect("it ran");

@@ -15,6 +15,21 @@ fn states(pair: &Pair) -> [State; 2] {
     [pair.sessions[0].state(), pair.sessions[1].state()]
 }
 
+/// Dialled again as often as it takes.
+fn settle(pair: &mut Pair) {
+    for _ in 0..3 {
+        if pair.links() == 0 {
+            pair.connect(0);
+        }
+        pair.run();
+    }
+}
+
+/// How much has arrived at each.
+fn delivered(pair: &Pair) -> [usize; 2] {
+    [pair.delivered[0].len(), pair.delivered[1].len()]
+}
+
 #[test]
 fn one_leaves_and_the_other_follows_when_its_membership_says_so() {
     let mut pair = Pair::established(1);
@@ -163,21 +178,11 @@ fn a_peer_of_ours_that_began_anew_is_noticed_and_both_begin_with_number_0() {
     pair.run();
     let events = events(&mut pair.sessions[0]);
     assert!(events.contains(&SessionEvent::Restarted { lost: 1 }), "{events:?}");
-    let before = (pair.delivered[0].len(), pair.delivered[1].len());
+    let before = delivered(&pair);
     pair.send(0);
     pair.send(1);
-    for _ in 0..3 {
-        if pair.links() == 0 {
-            pair.connect(0);
-        }
-        pair.run();
-    }
-    assert_eq!(
-        (pair.delivered[0].len(), pair.delivered[1].len()),
-        (before.0 + 1, before.1 + 1),
-        "{:?}",
-        pair.errors
-    );
+    settle(&mut pair);
+    assert_eq!(delivered(&pair), [before[0] + 1, before[1] + 1], "{:?}", pair.errors);
     assert_eq!(pair.sessions[0].statistics().expected_number, 1);
 }
 
@@ -191,22 +196,12 @@ fn who_was_fenced_and_lives_begins_anew_when_it_is_taken_back() {
     pair.carry(0, 0, usize::MAX);
     pair.sessions[0].add_member();
     pair.sessions[0].send_unnumbered(status());
-    let before = (pair.delivered[0].len(), pair.delivered[1].len());
-    for _ in 0..3 {
-        if pair.links() == 0 {
-            pair.connect(0);
-        }
-        pair.run();
-    }
+    let before = delivered(&pair);
+    settle(&mut pair);
     let events = events(&mut pair.sessions[1]);
     assert!(events.iter().any(|event| matches!(event, SessionEvent::Restarted { .. })), "{events:?}");
     pair.send(0);
     pair.send(1);
     pair.run();
-    assert_eq!(
-        (pair.delivered[0].len(), pair.delivered[1].len()),
-        (before.0 + 1, before.1 + 1),
-        "{:?}",
-        pair.errors
-    );
+    assert_eq!(delivered(&pair), [before[0] + 1, before[1] + 1], "{:?}", pair.errors);
 }

@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 /// many others have been closed since hears SESSION_RESET, as from a process that was started anew.
 pub const CLOSED_SESSIONS_MAX: usize = 4096;
 
+/// The client's and the server's.
+type Cookies = (u64, u64);
+
 /// What a peer that comes back must know, and is told.
 #[derive(Clone, Copy)]
 struct Last {
-    client_cookie: u64,
-    server_cookie: u64,
+    cookies: Cookies,
     msg_seq: u64,
     /// Its place among all that were ever noted.
     place: u64,
@@ -35,11 +37,11 @@ impl Closed {
     /// Remembers a session that has ended and was found by these keys, if this end closed it and its peer may come back.
     pub(super) fn note(&mut self, keys: &[Key], session: &Session) {
         let Some(msg_seq) = session.closed_here() else { return };
-        let (client_cookie, server_cookie) = (session.client_cookie, session.server_cookie);
+        let cookies = (session.client_cookie, session.server_cookie);
         for key in keys {
             let place = self.next;
             self.next += 1;
-            let last = Last { client_cookie, server_cookie, msg_seq, place };
+            let last = Last { cookies, msg_seq, place };
             if let Some(before) = self.by_key.insert(key.clone(), last) {
                 self.order.remove(&before.place);
             }
@@ -54,17 +56,18 @@ impl Closed {
 
     /// How much had arrived of the session that the peer comes back for, if it is one of these.
     pub(super) fn find(&self, key: &Key, reconnect: &SessionReconnect) -> Option<u64> {
-        let last = self.by_key.get(key)?;
-        let same =
-            last.client_cookie == reconnect.client_cookie && last.server_cookie == reconnect.server_cookie;
-        same.then_some(last.msg_seq)
+        self.by_key.get(key).filter(|last| last.cookies == cookies_of(reconnect)).map(|last| last.msg_seq)
     }
+}
+
+fn cookies_of(reconnect: &SessionReconnect) -> Cookies {
+    (reconnect.client_cookie, reconnect.server_cookie)
 }
 
 impl Session {
     /// Whether the newcomer comes for this very session.
     pub(super) fn continues(&self, reconnect: &SessionReconnect) -> bool {
-        self.client_cookie == reconnect.client_cookie && self.server_cookie == reconnect.server_cookie
+        (self.client_cookie, self.server_cookie) == cookies_of(reconnect)
     }
 
     /// How many of the peer's messages arrived before this end closed the session. None if it did not, and if the peer

@@ -335,15 +335,20 @@ fn a_place_in_the_directory_does_not_outlive_its_master_when_a_request_crossed_t
     }
 }
 
-#[test]
-fn a_directory_that_names_a_master_which_is_none_is_put_right_and_not_asked_without_a_pause() {
+/// Node 2, the directory of a name, takes node 1 for its master, which has forgotten it without saying so.
+fn misled() -> (Net, Name) {
     let mut net = Net::new(3);
     let name = net.name_at(2);
     let lock = net.hold(1, name, EX);
     net.unlock(1, lock);
-    // It forgets without saying so.
     let key = net.at(1).table.find(name_hash(name.as_bytes()), &name).expect("it is the master");
     net.at(1).table.remove_resource(key);
+    (net, name)
+}
+
+#[test]
+fn a_directory_that_names_a_master_which_is_none_is_put_right_and_not_asked_without_a_pause() {
+    let (mut net, name) = misled();
     let lock = net.lock(3, name, EX, NONE);
     assert_eq!(net.outcomes(3, lock), [granted(EX)]);
     let removals = net.kinds().into_iter().filter(|(_, _, kind)| *kind == MessageKind::Remove);
@@ -352,12 +357,7 @@ fn a_directory_that_names_a_master_which_is_none_is_put_right_and_not_asked_with
 
 /// The request of node 3 was refused often: it waits, and the next one waits for it.
 fn paused() -> (Net, LockId, LockId) {
-    let mut net = Net::new(3);
-    let name = net.name_at(2);
-    let lock = net.hold(1, name, EX);
-    net.unlock(1, lock);
-    let key = net.at(1).table.find(name_hash(name.as_bytes()), &name).expect("it is the master");
-    net.at(1).table.remove_resource(key);
+    let (mut net, name) = misled();
     let lock = net.request(3, name, EX, NONE).expect("a request that can be");
     while net.under_way(3, 2) + net.under_way(2, 3) + net.under_way(3, 1) + net.under_way(1, 3) > 0 {
         for (from, to) in [(3, 2), (2, 3), (3, 1), (1, 3)] {
